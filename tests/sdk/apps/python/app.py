@@ -1,7 +1,8 @@
 """Every feature of the Python SDK, one function a scenario, each execution recorded in a log served at /log.
 
-Function ids are the scenario names, triggered by the event `<app>/<scenario>`. The environment decides the rest:
-PORT (where to listen), APP_ID, STUB_URL (a stand-in for other people's APIs) and the SDK's own INNGEST_* variables.
+Function ids are the scenario names, triggered by the event `<app>/<scenario>`. The environment decides
+the rest:
+PORT (where to listen), APP_ID, STUB_URL (a stand-in for other people's APIs) and the SDK's own INNGEST_*.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import fastapi
-import inngest
 import inngest.fast_api
 import uvicorn
 from inngest.experimental.ai import openai
 from starlette.types import ASGIApp, Receive, Scope, Send
+
+import inngest
 
 APP = os.environ.get("APP_ID", "py")
 STUB_URL = os.environ.get("STUB_URL", "http://127.0.0.1:9")
