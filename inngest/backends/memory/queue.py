@@ -1,0 +1,390 @@
+"""Partitions, capacity and leases: which item may be worked on, by whom, until when.
+
+An entry is in one of three states. *Timer*: not due yet, on the heap of its queue. *Ready*: due, on the heap
+of its partition. *Leased*.
+Heaps are cleaned lazily: a heap slot counts only while its ``mark`` is the entry's.
+
+A partition that has ready entries is either in its queue's ring, where each lease takes one entry and goes on
+to the next partition, or *parked*: by a
+cell without capacity, which wakes its parked partitions in score order as capacity returns, or by a throttle,
+until a given time. Nothing polls.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Callable
+from enum import IntEnum
+
+from inngest.backends.memory.expiring import Expiring
+from inngest.core import gcra
+from inngest.core.functions import UNLIMITED, Function
+from inngest.core.runs import CALLS, Cell, Item, Kind, Partition, Queue
+
+_US = 1000
+SWEEP = 1000
+"""How often (ms) leases are checked for having run out."""
+
+
+class State(IntEnum):
+    TIMER = 0
+    READY = 1
+    LEASED = 2
+    GONE = 3
+
+
+class Entry:
+    """An item in the queue."""
+
+    __slots__ = ("held", "item", "mark", "part", "state", "until")
+
+    def __init__(self, item: Item, part: Part) -> None:
+        self.item = item
+        self.part = part
+        self.state = State.GONE
+        self.mark = 0
+        self.until = 0
+        self.held: tuple[Cell, ...] = ()
+
+
+class Part:
+    """A partition's ready entries."""
+
+    __slots__ = ("definition", "heap", "parked", "queue", "ringed")
+
+    def __init__(self, definition: Partition, queue: Queue) -> None:
+        self.definition = definition
+        self.queue = queue
+        self.heap: list[tuple[int, int, Entry]] = []
+        self.ringed = False
+        self.parked = False
+
+    def head(self) -> Entry | None:
+        heap = self.heap
+        while heap:
+            _, mark, entry = heap[0]
+            if entry.mark == mark and entry.state == State.READY:
+                return entry
+            heapq.heappop(heap)
+        return None
+
+
+class _Cell:
+    """Capacity: who holds it, and which partitions wait for it."""
+
+    __slots__ = ("holders", "waiting")
+
+    def __init__(self) -> None:
+        self.holders: set[str] = set()
+        self.waiting: list[tuple[int, int, Part, int]] = []  # score, mark, partition, index of the limit
+
+
+class MemoryQueue:
+    """All queued items of one engine store. Synchronous and without I/O; the engine store adds waiting and
+    durability.
+    """
+
+    def __init__(
+        self,
+        function: Callable[[str], Function | None],
+        on_ready: Callable[[Queue], None],
+        on_tat: Callable[[str, int], None],
+    ) -> None:
+        self._function = function
+        self._on_ready = on_ready
+        self._on_tat = on_tat
+        self._parts: dict[str, Part] = {}
+        self._cells: dict[str, _Cell] = {}
+        self._ring: dict[Queue, deque[Part]] = {queue: deque() for queue in Queue}
+        self._timers: dict[Queue, list[tuple[int, int, Entry]]] = {queue: [] for queue in Queue}
+        self._wakes: dict[Queue, list[tuple[int, int, Part]]] = {queue: [] for queue in Queue}
+        self._dead: dict[Queue, int] = dict.fromkeys(Queue, 0)
+        self._leased: set[Entry] = set()
+        self._sweep = 0
+        self.tats: Expiring[int] = Expiring()
+        self._mark = 0
+
+    @property
+    def leased(self) -> int:
+        return len(self._leased)
+
+    # -- entries --
+
+    def add(self, item: Item, definition: Partition, now: int) -> Entry:
+        """Put a new item: ready if it is due, else a timer."""
+        part = self._parts.get(definition.id)
+        if part is None:
+            part = self._parts[definition.id] = Part(definition, item.queue)
+        entry = Entry(item, part)
+        self.put(entry, now)
+        return entry
+
+    def put(self, entry: Entry, now: int) -> None:
+        """(Re)insert an entry by its item's due time."""
+        self._mark += 1
+        entry.mark = self._mark
+        item = entry.item
+        if item.due > now:
+            entry.state = State.TIMER
+            heapq.heappush(self._timers[entry.part.queue], (item.due, entry.mark, entry))
+            if self._timers[entry.part.queue][0][2] is entry:
+                self._on_ready(entry.part.queue)  # the next due time has moved forward
+        else:
+            entry.state = State.READY
+            self._ready(entry)
+
+    def _ready(self, entry: Entry) -> None:
+        part = entry.part
+        heapq.heappush(part.heap, (entry.item.score, entry.mark, entry))
+        if not part.parked:
+            self._enring(part)
+
+    def _enring(self, part: Part) -> None:
+        if not part.ringed:
+            part.ringed = True
+            self._ring[part.queue].append(part)
+            self._on_ready(part.queue)
+
+    def remove(self, entry: Entry) -> None:
+        """Forget an entry in any state; what it held is released."""
+        if entry.state == State.LEASED:
+            self._leased.discard(entry)
+        elif entry.state == State.TIMER:
+            self._bury(entry.part.queue)
+        entry.state = State.GONE
+        entry.mark = -1
+        self._release(entry)
+        part = entry.part
+        if not part.heap and not part.ringed and not part.parked:
+            self._forget(part)
+
+    def _bury(self, queue: Queue) -> None:
+        """Timers that were taken back must not stay until they would have been due, which may be a year."""
+        self._dead[queue] += 1
+        timers = self._timers[queue]
+        if self._dead[queue] > 1024 and self._dead[queue] * 2 > len(timers):
+            timers[:] = [slot for slot in timers if slot[1] == slot[2].mark and slot[2].state == State.TIMER]
+            heapq.heapify(timers)
+            self._dead[queue] = 0
+
+    def _forget(self, part: Part) -> None:
+        if self._parts.get(part.definition.id) is part and part.head() is None:
+            del self._parts[part.definition.id]
+
+    # -- leasing --
+
+    def lease(self, queue: Queue, limit: int, now: int, until: int) -> list[Entry]:
+        self._expire(now)
+        self._promote(queue, now)
+        ring = self._ring[queue]
+        leased: list[Entry] = []
+        while ring and len(leased) < limit:
+            part = ring.popleft()
+            part.ringed = False
+            entry = self.lease_head(part, now, until)
+            if entry is not None:
+                leased.append(entry)
+                if part.head() is not None and not part.parked:
+                    part.ringed = True
+                    ring.append(part)
+        return leased
+
+    def lease_head(self, part: Part, now: int, until: int) -> Entry | None:
+        """Lease the head of a partition if capacity allows; else park the partition."""
+        entry = part.head()
+        if entry is None:
+            self._forget(part)
+            self._pass_on(part)
+            return None
+        item = entry.item
+        if item.kind in CALLS and not self._acquire(part, entry, now):
+            return None
+        heapq.heappop(part.heap)
+        self._mark += 1
+        entry.mark = self._mark
+        entry.state = State.LEASED
+        entry.until = until
+        item.epoch += 1
+        self._leased.add(entry)
+        return entry
+
+    def sole(self, part: Part) -> bool:
+        """Whether no other partition of the queue waits for a worker."""
+        ring = self._ring[part.queue]
+        return not ring or (len(ring) == 1 and ring[0] is part)
+
+    def _acquire(self, part: Part, entry: Entry, now: int) -> bool:
+        definition, item = part.definition, entry.item
+        fn = self._function(definition.fn)
+        limits = fn.limits if fn is not None else ()
+        starting = item.kind is Kind.START
+        cells = definition.cells
+        for cell in cells:
+            if not self._free(cell, limits, item.job):
+                self._park(part, cell, entry)
+                return False
+        if starting:
+            if definition.run_cell is not None and not self._free(definition.run_cell, limits, item.run):
+                self._park(part, definition.run_cell, entry)
+                return False
+            if (
+                definition.throttle
+                and fn is not None
+                and fn.throttle is not None
+                and not self._throttle(part, fn, now)
+            ):
+                return False
+        for cell in cells:
+            self._cell(cell.key).holders.add(item.job)
+        entry.held = cells
+        if starting and definition.run_cell is not None:
+            self._cell(definition.run_cell.key).holders.add(item.run)
+        return True
+
+    def _cell(self, key: str) -> _Cell:
+        cell = self._cells.get(key)
+        if cell is None:
+            cell = self._cells[key] = _Cell()
+        return cell
+
+    def _free(self, cell: Cell, limits: tuple[int, ...], holder: str) -> bool:
+        limit = limits[cell.index] if cell.index < len(limits) else UNLIMITED
+        if limit == UNLIMITED:
+            return True
+        state = self._cells.get(cell.key)
+        return state is None or len(state.holders) < limit or holder in state.holders
+
+    def _throttle(self, part: Part, fn: Function, now: int) -> bool:
+        assert fn.throttle is not None
+        params = gcra.throttle(fn.throttle.limit, fn.throttle.period, fn.throttle.burst)
+        key = part.definition.throttle
+        admission = gcra.admit(params, self.tats.get(key, now), now * _US)
+        if admission.tat is not None:
+            self.tats.expire(now)
+            self.tats.put(key, admission.tat, admission.tat // _US + 1)
+            self._on_tat(key, admission.tat)
+            return True
+        part.parked = True
+        self._mark += 1
+        wake = -(-admission.retry_at // _US)
+        heapq.heappush(self._wakes[part.queue], (wake, self._mark, part))
+        self._pass_on(part)
+        return False
+
+    def _park(self, part: Part, cell: Cell, entry: Entry) -> None:
+        part.parked = True
+        heapq.heappush(self._cell(cell.key).waiting, (entry.item.score, entry.mark, part, cell.index))
+        self._pass_on(part, but=cell.key)
+
+    def _pass_on(self, part: Part, but: str = "") -> None:
+        """A woken partition does not use the capacity it was woken for: the next in line may."""
+        for cell in part.definition.cells:
+            if cell.key != but:
+                self._wake(cell.key)
+        if part.definition.run_cell is not None and part.definition.run_cell.key != but:
+            self._wake(part.definition.run_cell.key)
+
+    def _release(self, entry: Entry) -> None:
+        held, entry.held = entry.held, ()
+        for cell in held:
+            state = self._cells.get(cell.key)
+            if state is not None:
+                state.holders.discard(entry.item.job)
+                self._wake(cell.key)
+
+    def release_run(self, cell: Cell, run: str) -> None:
+        """A run ends: its run-level capacity is free."""
+        state = self._cells.get(cell.key)
+        if state is not None:
+            state.holders.discard(run)
+            self._wake(cell.key)
+
+    def _wake(self, key: str) -> None:
+        state = self._cells.get(key)
+        if state is None:
+            return
+        if not state.waiting:
+            if not state.holders:
+                del self._cells[key]
+            return
+        kept = []
+        room = 0
+        while state.waiting:
+            slot = heapq.heappop(state.waiting)
+            part, index = slot[2], slot[3]
+            fn = self._function(part.definition.fn)
+            limits = fn.limits if fn is not None else ()
+            limit = limits[index] if index < len(limits) else UNLIMITED
+            if limit == UNLIMITED or len(state.holders) + room < limit:
+                part.parked = False
+                room += 1
+                self._enring(part)
+                if room >= 1 and limit != UNLIMITED and len(state.holders) + room >= limit:
+                    break
+            else:
+                kept.append(slot)  # its own limit is lower than that of others behind it
+                if len(kept) > 64:
+                    break
+        for slot in kept:
+            heapq.heappush(state.waiting, slot)
+
+    def reconsider(self, fn_id: str) -> None:
+        """The limits of a function have changed: whoever waits for its capacity may have another try."""
+        for state in list(self._cells.values()):
+            if any(slot[2].definition.fn == fn_id for slot in state.waiting):
+                waiting, state.waiting = state.waiting, []
+                for slot in waiting:
+                    slot[2].parked = False
+                    self._enring(slot[2])
+        for wakes in self._wakes.values():
+            for _, _, part in wakes:
+                if part.definition.fn == fn_id and part.parked:
+                    part.parked = False
+                    self._enring(part)
+
+    # -- time --
+
+    def _promote(self, queue: Queue, now: int) -> None:
+        timers = self._timers[queue]
+        while timers and timers[0][0] <= now:
+            _, mark, entry = heapq.heappop(timers)
+            if entry.mark == mark and entry.state == State.TIMER:
+                entry.state = State.READY
+                self._ready(entry)
+            else:
+                self._dead[queue] -= 1
+        wakes = self._wakes[queue]
+        while wakes and wakes[0][0] <= now:
+            part = heapq.heappop(wakes)[2]
+            if part.parked:
+                part.parked = False
+                self._enring(part)
+
+    def _expire(self, now: int) -> None:
+        if now < self._sweep:
+            return
+        self._sweep = now + SWEEP
+        for entry in [entry for entry in self._leased if entry.until <= now]:
+            self.unlease(entry, now)
+
+    def unlease(self, entry: Entry, now: int) -> None:
+        """Back to the queue, by its due time, with its capacity released."""
+        self._leased.discard(entry)
+        entry.state = State.GONE
+        self._release(entry)
+        self.put(entry, now)
+
+    def next_due(self, queue: Queue) -> int | None:
+        """The earliest time at which something may become ready by itself."""
+        timers = self._timers[queue]
+        while timers and (timers[0][2].mark != timers[0][1] or timers[0][2].state != State.TIMER):
+            heapq.heappop(timers)
+            self._dead[queue] -= 1
+        times = [heap[0][0] for heap in (timers, self._wakes[queue]) if heap]
+        if self._leased:
+            times.append(self._sweep)
+        return min(times) if times else None
+
+    def has_ready(self, queue: Queue) -> bool:
+        return bool(self._ring[queue])

@@ -1,0 +1,136 @@
+"""The end of a run: the effects of it, and the events that tell of it (wire protocol sections 2.6 and 3.7)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from msgspec import Raw, Struct, field
+from msgspec.json import Decoder, Encoder
+
+from inngest.core.events import CANCELLED, FAILED, FINISHED, Event, internal_event
+from inngest.core.history import History, What
+from inngest.core.runs import Run, RunStatus
+from inngest.core.transition import Effect, Emit, EndRun, Record
+
+_encode = Encoder().encode
+_MARK = b'"correlation_id"'
+
+
+def end(
+    run: Run,
+    status: RunStatus,
+    now: int,
+    new_id: Callable[[], str],
+    *,
+    output: bytes | None = None,
+    error: bytes | None = None,
+    place: int,
+) -> list[Effect]:
+    """The effects that end ``run``. Only the first end of a run wins, and only the winner is told of.
+
+    Args:
+        place: how many effects precede these in their transition.
+        new_id: makes the ids of the events.
+        output: JSON of the return value, for COMPLETED.
+        error: JSON of the error object, for FAILED.
+
+    """
+    entry = History(
+        what=What.ENDED,
+        run=run.id,
+        fn=run.fn,
+        at=now,
+        outcome=status.value,
+        value=error if error is not None else output,
+    )
+    effects: list[Effect] = [EndRun(status=status), Record(entry=entry, when=place)]
+    told = finished(run, now, new_id, output=output, error=error, status=status)
+    told += _companion(run, now, status, told)
+    effects += [Emit(event=event.encode(), when=place) for event in told]
+    return effects
+
+
+def finished(
+    run: Run,
+    now: int,
+    new_id: Callable[[], str],
+    *,
+    output: bytes | None = None,
+    error: bytes | None = None,
+    status: RunStatus,
+) -> list[Event]:
+    """``inngest/function.finished``: one for the run, or one for each invocation in its batch.
+
+    A run that such an event started tells nobody, or there would be no end of it.
+    """
+    about = _about(run.events[0])
+    if about.name in {FINISHED, FAILED}:
+        return []
+    fields = _fields(run, status)
+    if error is not None:
+        fields["error"] = Raw(error)
+    elif status is RunStatus.COMPLETED:
+        fields["result"] = Raw(output if output is not None else b"null")
+    told = []
+    for correlation in _correlations(run) or [""]:
+        data = {**fields, "correlation_id": correlation} if correlation else fields
+        told.append(internal_event(new_id(), FINISHED, now, _encode(data), sessions=about.sessions))
+    return told
+
+
+def _companion(run: Run, now: int, status: RunStatus, told: list[Event]) -> list[Event]:
+    """``function.failed`` or ``function.cancelled``. Its id is the run's, so that two ends of a run start one
+    failure handler.
+    """
+    name = {RunStatus.FAILED: FAILED, RunStatus.CANCELLED: CANCELLED}.get(status)
+    if name is None or not told:
+        return []
+    return [internal_event(run.id, name, now, bytes(told[0].data), sessions=told[0].sessions)]
+
+
+def _fields(run: Run, status: RunStatus) -> dict[str, Any]:
+    return {
+        "function_id": run.slug,
+        "run_id": run.id,
+        "event": Raw(run.events[0]),
+        "events": [Raw(event) for event in run.events],
+        "_inngest": {"status": status.value},
+    }
+
+
+class _Sessions(Struct):
+    sessions: dict[str, str] | None = None
+
+
+class _Inngest(Struct):
+    correlation_id: str | None = None
+
+
+class _Data(Struct):
+    inngest: _Inngest | None = field(default=None, name="_inngest")
+
+
+class _About(Struct):
+    name: str
+    meta: _Sessions | None = None
+
+    @property
+    def sessions(self) -> dict[str, str] | None:
+        return self.meta.sessions if self.meta else None
+
+
+class _Invoked(Struct):
+    data: _Data
+
+
+_about = Decoder(_About).decode
+_invoked = Decoder(_Invoked).decode
+
+
+def _correlations(run: Run) -> list[str]:
+    found = []
+    for event in run.events:
+        if _MARK in event and (inner := _invoked(event).data.inngest) is not None and inner.correlation_id:
+            found.append(inner.correlation_id)
+    return found

@@ -1,0 +1,348 @@
+"""What an application answered: the reading of an HTTP response as SDKs make it (wire protocol sections 3.2,
+3.3 and 3.6).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any, TypeAlias
+
+import msgspec
+from msgspec import Raw, Struct
+from msgspec.json import Decoder
+
+from inngest.core.durations import parse_http_retry_after
+
+MAX_OPS = 1000
+NO_RETRY = "x-inngest-no-retry"
+REQUEST_VERSION = "x-inngest-req-version"
+SDK = "x-inngest-sdk"
+_EXCERPT = 8192
+
+
+class Op(StrEnum):
+    NONE = "none"
+    STEP = "step"
+    RUN = "steprun"
+    ERROR = "steperror"
+    FAILED = "stepfailed"
+    PLANNED = "stepplanned"
+    SLEEP = "sleep"
+    WAIT = "waitforevent"
+    INVOKE = "invokefunction"
+    SIGNAL = "waitforsignal"
+    AI_GATEWAY = "aigateway"
+    GATEWAY = "gateway"
+    COMPLETE = "runcomplete"
+    SYNC_COMPLETE = "syncruncomplete"
+    DISCOVERY = "discoveryrequest"
+    DEFER_ADD = "deferadd"
+    DEFER_ABORT = "deferabort"
+
+
+LAZY = frozenset({Op.DEFER_ADD, Op.DEFER_ABORT})
+"""Ops that travel with others and move nothing on their own."""
+
+ASYNC = frozenset({Op.PLANNED, Op.SLEEP, Op.WAIT, Op.INVOKE, Op.SIGNAL, Op.GATEWAY, Op.AI_GATEWAY})
+"""Ops whose result comes later; several of them in one answer are awaited together."""
+
+_OPS = {op.value: op for op in Op}
+
+
+class Step(Struct):
+    """One reported op. ``data`` and ``error`` are the JSON text as it was sent, empty if absent."""
+
+    id: str
+    op: Op
+    label: str
+    name: str
+    opts: dict[str, Any]
+    data: bytes
+    error: bytes
+    started: int = 0  # ms, as the SDK measured it
+    duration: int = 0  # ms
+
+
+class Reported(Struct):
+    """206: steps. ``retry_at`` is 0 if the SDK named no time."""
+
+    steps: list[Step]
+    request_version: int | None = None
+    no_retry: bool = False
+    retry_at: int = 0
+
+
+class Returned(Struct):
+    """200: the function ended with ``output``."""
+
+    output: bytes
+    request_version: int | None = None
+
+
+class Failure(Struct):
+    """The call, or the function's own code, failed. ``error`` is a normalised error object as JSON text."""
+
+    error: bytes
+    no_retry: bool = False
+    retry_at: int = 0
+    status: int = 0
+    code: str = ""
+    request_version: int | None = None
+
+
+Answer: TypeAlias = Reported | Returned | Failure
+
+
+class _Timing(Struct):
+    a: int = 0
+    b: int = 0
+
+
+class _WireOp(Struct):
+    id: str = ""
+    op: str = ""
+    name: str | None = None
+    displayName: str | None = None  # noqa: N815 (as on the wire)
+    opts: dict[str, Any] | None = None
+    data: Raw | None = None
+    error: Raw | None = None
+    timing: Raw | None = None
+
+
+class _Stream(Struct):
+    status: int | None = None
+    headers: dict[str, Any] | None = None
+    body: Raw | None = None
+    error: str | None = None
+    noRetry: bool | None = None  # noqa: N815 (as on the wire)
+    retryAt: str | None = None  # noqa: N815 (as on the wire)
+
+
+_decode_op = Decoder(_WireOp).decode
+_decode_ops = Decoder(list[_WireOp]).decode
+_decode_stream = Decoder(_Stream).decode
+_decode_text = Decoder(str).decode
+_decode_any = Decoder().decode
+_encode = msgspec.json.Encoder().encode
+
+
+def read(status: int, headers: Mapping[str, str], body: bytes, now: int) -> Answer:
+    """Understand a response.
+
+    Args:
+        headers: by lower-case name.
+        now: for relative Retry-After values.
+
+    """
+    if status == 201:
+        return _read_stream(headers, body, now)
+    return _read(status, headers, body, now)
+
+
+def _read_stream(headers: Mapping[str, str], body: bytes, now: int) -> Answer:
+    try:
+        inner = _decode_stream(body.strip())
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        return failure(
+            "The streamed response ended before its JSON was complete",
+            code="http_not_ok",
+            status=201,
+            detail=str(error),
+        )
+    if inner.error:
+        return failure(inner.error, code="http_not_ok", status=201)
+    if inner.status is None:
+        return failure("The streamed response has no status", code="http_not_ok", status=201)
+    merged = {**headers, **{str(k).lower(): str(v) for k, v in (inner.headers or {}).items()}}
+    if inner.noRetry:
+        merged[NO_RETRY] = "true"
+    if inner.retryAt:
+        merged["retry-after"] = inner.retryAt
+    raw = bytes(inner.body) if inner.body is not None else b""
+    if raw[:1] == b'"':
+        raw = _decode_text(raw).encode("utf-8", "surrogatepass")
+    return _read(inner.status, merged, raw, now)
+
+
+def _read(status: int, headers: Mapping[str, str], body: bytes, now: int) -> Answer:
+    if SDK not in headers:
+        return _not_sdk(status, body)
+    no_retry = headers.get(NO_RETRY, "").lower() == "true"
+    version = _version(headers.get(REQUEST_VERSION))
+    after = headers.get("retry-after")
+    retry_at = (parse_http_retry_after(after, now) or 0) if after else 0
+    if status == 206:
+        return _reported(body, version, no_retry, retry_at)
+    if 200 <= status < 300:
+        return Returned(output=_json_text(body), request_version=version)
+    return Failure(
+        error=error_object(_json_text(body)),
+        no_retry=no_retry,
+        retry_at=retry_at,
+        status=status,
+        request_version=version,
+    )
+
+
+def _version(text: str | None) -> int | None:
+    try:
+        return int(text) if text is not None else None
+    except ValueError:
+        return None
+
+
+def _reported(body: bytes, version: int | None, no_retry: bool, retry_at: int) -> Answer:
+    text = body.strip()
+    if not text:
+        return failure("The SDK answered 206 without a body", status=206)
+    try:
+        wire = _decode_ops(text) if text[:1] == b"[" else [_decode_op(text)]
+        steps = [_step(op, place) for place, op in enumerate(wire)]
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError, ValueError) as error:
+        return failure(f"The SDK answered 206 with a body that is not a list of steps: {error}", status=206)
+    if len(steps) > MAX_OPS:
+        return failure(
+            f"The SDK reported {len(steps)} steps at once; {MAX_OPS} are allowed", status=206, no_retry=True
+        )
+    return Reported(steps=steps, request_version=version, no_retry=no_retry, retry_at=retry_at)
+
+
+def read_steps(raw: bytes) -> list[Step]:
+    """The ops of a checkpoint (section 5.7). Raises ValueError naming the bad one."""
+    try:
+        return [_step(op, place) for place, op in enumerate(_decode_ops(raw))]
+    except msgspec.DecodeError as error:
+        raise ValueError(str(error)) from None
+
+
+def _step(wire: _WireOp, place: int) -> Step:
+    op = _OPS.get(wire.op.lower())
+    if op is None:
+        raise ValueError(f"unknown op {wire.op!r} at index {place}")
+    if not wire.id and op is not Op.NONE:
+        raise ValueError(f"op {wire.op} at index {place} has no id")
+    timing = _timing(wire.timing)
+    name = wire.name or ""
+    return Step(
+        id=wire.id,
+        op=op,
+        label=wire.displayName or name or wire.id,
+        name=name,
+        opts=wire.opts or {},
+        data=_present(wire.data),
+        error=_present(wire.error),
+        started=timing.a // 1_000_000,
+        duration=timing.b // 1_000_000,
+    )
+
+
+def _timing(raw: Raw | None) -> _Timing:
+    if raw is None:
+        return _NO_TIMING
+    try:
+        return msgspec.json.decode(raw, type=_Timing | None) or _NO_TIMING
+    except msgspec.ValidationError:
+        return _NO_TIMING  # informative only
+
+
+_NO_TIMING = _Timing()
+
+
+def _present(raw: Raw | None) -> bytes:
+    return b"" if raw is None or raw == b"null" else bytes(raw)
+
+
+def _json_text(body: bytes) -> bytes:
+    """The body as JSON text: what is not JSON becomes a string, what was encoded twice is unwrapped (rule 5)."""
+    text = body.strip()
+    if not text:
+        return b"null"
+    try:
+        if text[:1] == b'"':
+            inner = _decode_text(text)
+            if inner[:1] == "{":
+                raw = inner.encode("utf-8", "surrogatepass")
+                try:
+                    _decode_any(raw)
+                except msgspec.DecodeError:
+                    return text
+                return raw
+            return text
+        _decode_any(text)
+        return text
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return _encode(body.decode("utf-8", "replace"))
+
+
+class _Error(Struct):
+    error: str | None = None
+    name: str | None = None
+    message: str | None = None
+    stack: str | None = None
+    cause: Raw | None = None
+
+
+_decode_error = Decoder(_Error).decode
+
+
+def error_object(raw: bytes) -> bytes:
+    """A run error in its one shape ``{error, name, message, stack, cause}`` from whatever an SDK sent
+    (section 3.2).
+    """
+    try:
+        found = _decode_error(raw)
+    except (msgspec.DecodeError, RecursionError):
+        value = _loose(raw)
+        found = _Error(message=value if isinstance(value, str) else None, stack=None)
+        if not isinstance(value, str):
+            found = _Error(message=raw.decode("utf-8", "replace")[:_EXCERPT] if raw != b"null" else None)
+    name = found.name or "Error"
+    message = found.message or found.error or "Function execution error"
+    shape: dict[str, Any] = {"error": found.error or f"{name}: {message}", "name": name, "message": message}
+    if found.stack:
+        shape["stack"] = found.stack
+    if found.cause is not None and found.cause != b"null":
+        shape["cause"] = found.cause
+    return _encode(shape)
+
+
+def _loose(raw: bytes) -> Any:
+    try:
+        value = _decode_any(raw)
+    except (msgspec.DecodeError, RecursionError):
+        return raw.decode("utf-8", "replace")
+    if isinstance(value, dict) and isinstance(value.get("message"), str):
+        return value["message"]
+    return value
+
+
+def failure(
+    message: str,
+    *,
+    name: str = "Error",
+    code: str = "unknown",
+    status: int = 0,
+    detail: str = "",
+    no_retry: bool = False,
+) -> Failure:
+    """A failure that the server itself found."""
+    shape = {"error": message, "name": name, "message": message}
+    if detail:
+        shape["stack"] = f"{message}\n{detail}"
+    return Failure(error=_encode(shape), status=status, code=code, no_retry=no_retry)
+
+
+def _not_sdk(status: int, body: bytes) -> Failure:
+    excerpt = body[:_EXCERPT].decode("utf-8", "replace")
+    if 200 <= status < 300:
+        return failure(
+            "The response did not come from an Inngest SDK", code="not_sdk", status=status, detail=excerpt
+        )
+    return failure(
+        f"Your server returned HTTP {status} before the SDK responded.",
+        name="Server returned a fatal error",
+        code="http_not_ok",
+        status=status,
+        detail=excerpt,
+    )

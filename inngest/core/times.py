@@ -1,0 +1,18 @@
+"""Units of time in milliseconds, and the one format in which times are written."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+SECOND = 1000
+MINUTE = 60 * SECOND
+HOUR = 60 * MINUTE
+DAY = 24 * HOUR
+YEAR = 365 * DAY
+
+
+def rfc3339(ms: int) -> str:
+    """``2026-11-23T05:55:46.783Z``; without a fraction when there is none."""
+    seconds, rest = divmod(ms, SECOND)
+    text = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    return f"{text}.{rest:03d}Z" if rest else f"{text}Z"
