@@ -1,4 +1,4 @@
-"""Events: what is accepted from outside, and the form in which functions see them (wire protocol section 2)."""
+"""Events: what is accepted from outside, and the form that functions see (wire protocol section 2)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The end of a run: the effects of it, and the events that tell of it (wire protocol sections 2.6 and 3.7)."""
+"""The end of a run: the effects of it, and the events that tell of it (wire protocol 2.6 and 3.7)."""
 
 from __future__ import annotations
 

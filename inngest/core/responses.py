@@ -254,7 +254,7 @@ def _present(raw: Raw | None) -> bytes:
 
 
 def _json_text(body: bytes) -> bytes:
-    """The body as JSON text: what is not JSON becomes a string, what was encoded twice is unwrapped (rule 5)."""
+    """The body as JSON text: what is not JSON becomes a string, what was encoded twice is unwrapped."""
     text = body.strip()
     if not text:
         return b"null"

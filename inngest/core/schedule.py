@@ -445,7 +445,7 @@ def _batch(fn: Function, event: Event, at: Moment) -> Transition:
 
 
 def collected(fn: Function, item: Item, at: Moment) -> Transition:
-    """What a collector's leased item starts: one run, with the latest event (debounce) or with all (batch)."""
+    """What a collector's leased item starts: one run, with the latest event, or with all of the batch."""
     raw = msgspec.json.decode(item.payload, type=list[msgspec.Raw])
     events = [decode_event(bytes(event)) for event in raw]
     effects: list[Effect] = []

@@ -1,7 +1,7 @@
 """One server and one application of each SDK line, for the whole session.
 
-SDK_LINES (by default py,ts4,ts3,go) chooses the lines, SDK_BACKENDS (by default memory; or memory,sqlite) what
-the server keeps its state in. Tests share everything, so each sends events with a key of its own.
+SDK_LINES (by default py,ts4,ts3,go) chooses the lines, SDK_BACKENDS (by default memory; or memory,sqlite)
+where the server keeps its state. Tests share everything, so each sends events with a key of its own.
 """
 
 from __future__ import annotations

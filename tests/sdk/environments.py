@@ -64,9 +64,8 @@ def python_environment(requirements: Path) -> Path:
         venv.create(directory, with_pip=True)
         run(directory / "bin" / "python", "-m", "pip", "install", "-q", "-r", requirements, cwd=directory)
 
-    name = f"python-{requirements.parent.name}"
     keys = [requirements.read_bytes(), sys.version.encode()]
-    return prepared(name, keys, prepare) / "bin" / "python"
+    return prepared("python", keys, prepare) / "bin" / "python"
 
 
 def node_environment(source: Path) -> Path:
@@ -125,3 +124,24 @@ PROGRAMS: dict[str, Callable[[], Program]] = {
     "go": go_app,
 }
 """How to prepare the application of each SDK line, by the name that is also its app id."""
+
+
+def main() -> None:
+    """Prepare every SDK line now, so that no test's time limit pays for it."""
+    for name, prepare in PROGRAMS.items():
+        try:
+            print(f"{name}: {' '.join(prepare().command)}", flush=True)
+        except UnavailableError as reason:
+            print(f"{name}: skipped, {reason}", flush=True)
+    for example in sorted((ROOT / "examples").iterdir()):
+        try:
+            if (example / "requirements.txt").exists():
+                python_environment(example / "requirements.txt")
+            elif (example / "package-lock.json").exists():
+                node_environment(example)
+        except UnavailableError as reason:
+            print(f"{example.name}: skipped, {reason}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
