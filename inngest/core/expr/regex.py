@@ -1,0 +1,489 @@
+r"""A linear-time matcher for ``matches()``: RE2's syntax, asked only for a yes or no, so without captures.
+
+Python's ``re`` backtracks and may take exponential time on a hostile text; upstream's RE2 does not. A
+pattern becomes a non-deterministic automaton whose sets of states are turned into a deterministic one as
+texts are read, so a text costs one table look-up a character once its transitions are known.
+
+Not supported, and refused with a clear message: script classes such as ``\p{Greek}``, ``\Q..\E`` and
+``\C``. Look-around and back-references are not part of RE2.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Final
+
+_MAX_INSTRUCTIONS: Final = 4_000
+_MAX_REPEAT: Final = 1_000
+_MAX_NESTING: Final = 40
+_MAX_TRANSITIONS: Final = 20_000
+
+Test = Callable[[str], bool]
+
+_DIGITS: Final = frozenset("0123456789")
+_SPACES: Final = frozenset("\t\n\f\r ")
+_LETTERS: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+_WORD: Final = _LETTERS | _DIGITS | {"_"}
+_PERL: Final = {"d": _DIGITS, "s": _SPACES, "w": _WORD}
+_POSIX: Final = {
+    "alnum": _LETTERS | _DIGITS,
+    "alpha": _LETTERS,
+    "ascii": frozenset(map(chr, range(128))),
+    "blank": frozenset("\t "),
+    "cntrl": frozenset(map(chr, [*range(32), 127])),
+    "digit": _DIGITS,
+    "graph": frozenset(map(chr, range(33, 127))),
+    "lower": frozenset(c for c in _LETTERS if c.islower()),
+    "print": frozenset(map(chr, range(32, 127))),
+    "punct": frozenset(map(chr, range(33, 127))) - _LETTERS - _DIGITS,
+    "space": _SPACES | {"\v"},
+    "upper": frozenset(c for c in _LETTERS if c.isupper()),
+    "word": _WORD,
+    "xdigit": _DIGITS | frozenset("abcdefABCDEF"),
+}
+_CONTROL: Final = {"a": "\a", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
+_SUBCATEGORIES: Final = {
+    "C": "cfos",
+    "L": "lmotu",
+    "M": "cen",
+    "N": "dlo",
+    "P": "cdefios",
+    "S": "ckmo",
+    "Z": "lps",
+}
+_CATEGORIES: Final = frozenset(
+    major + minor for major, minors in _SUBCATEGORIES.items() for minor in ["", *minors]
+)
+
+
+class PatternError(ValueError):
+    """A pattern is malformed or uses what RE2 does not have."""
+
+
+@dataclass(frozen=True, slots=True)
+class _One:
+    """One character that passes a test."""
+
+    test: Test
+
+
+@dataclass(frozen=True, slots=True)
+class _Assert:
+    r"""``\A``, ``\z``, ``^`` and ``$`` of multi-line mode (named by themselves), ``\b`` or ``\B``."""
+
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Sequence:
+    items: tuple[_Item, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    branches: tuple[_Item, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Repeat:
+    item: _Item
+    least: int
+    most: int | None
+
+
+_Item = _One | _Assert | _Sequence | _Choice | _Repeat
+
+
+class _PatternParser:
+    def __init__(self, pattern: str) -> None:
+        self._pattern = pattern
+        self._at = 0
+        self._nesting = 0
+        self._flags = frozenset[str]()
+
+    def parse(self) -> _Item:
+        item = self._choice()
+        if self._at < len(self._pattern):
+            raise PatternError("unexpected )")
+        return item
+
+    def _peek(self) -> str:
+        return self._pattern[self._at : self._at + 1]
+
+    def _take(self, text: str) -> bool:
+        if self._pattern.startswith(text, self._at):
+            self._at += len(text)
+            return True
+        return False
+
+    def _next(self, missing: str) -> str:
+        char = self._peek()
+        if not char:
+            raise PatternError(missing)
+        self._at += 1
+        return char
+
+    def _choice(self) -> _Item:
+        flags = self._flags
+        branches = [self._sequence()]
+        while self._take("|"):
+            branches.append(self._sequence())
+        self._flags = flags
+        return branches[0] if len(branches) == 1 else _Choice(tuple(branches))
+
+    def _sequence(self) -> _Item:
+        items: list[_Item] = []
+        while self._peek() not in {"", "|", ")"}:
+            atom = self._atom()
+            if atom is not None:
+                items.append(self._repeated(atom))
+        return _Sequence(tuple(items))
+
+    def _repeated(self, item: _Item) -> _Item:
+        bounds = self._quantifier()
+        if bounds is None:
+            return item
+        self._take("?")
+        if self._peek() in {"*", "+", "?"} or (self._peek() == "{" and self._quantifier()):
+            raise PatternError("a repetition of a repetition")
+        return _Repeat(item, *bounds)
+
+    def _quantifier(self) -> tuple[int, int | None] | None:
+        if self._take("*"):
+            return 0, None
+        if self._take("+"):
+            return 1, None
+        if self._take("?"):
+            return 0, 1
+        if self._peek() != "{":
+            return None
+        close = self._pattern.find("}", self._at)
+        low, comma, high = self._pattern[self._at + 1 : close if close > 0 else None].partition(",")
+        if close < 0 or not _is_count(low) or not (_is_count(high) or not high):
+            return None
+        least = int(low)
+        most = least if not comma else int(high) if high else None
+        if max(least, most or 0) > _MAX_REPEAT or (most is not None and most < least):
+            raise PatternError(f"bad repetition {self._pattern[self._at : close + 1]}")
+        self._at = close + 1
+        return least, most
+
+    def _atom(self) -> _Item | None:
+        char = self._next("")
+        match char:
+            case "(":
+                return self._group()
+            case "[":
+                return _One(self._fold_case(self._bracket()))
+            case ".":
+                return _One(_any if "s" in self._flags else _any_but_newline)
+            case "^":
+                return _Assert("^" if "m" in self._flags else "A")
+            case "$":
+                return _Assert("$" if "m" in self._flags else "z")
+            case "*" | "+" | "?":
+                raise PatternError(f"nothing to repeat before {char}")
+            case "\\":
+                return self._escape()
+            case _:
+                return _One(self._fold_case(char.__eq__))
+
+    def _group(self) -> _Item | None:
+        self._nesting += 1
+        if self._nesting > _MAX_NESTING:
+            raise PatternError("groups nest too deep")
+        outer = self._flags
+        if self._take("?"):
+            if self._take("P<") or (not self._pattern.startswith(("<=", "<!"), self._at) and self._take("<")):
+                close = self._pattern.find(">", self._at)
+                if close < 0 or not self._pattern[self._at : close].isidentifier():
+                    raise PatternError("bad group name")
+                self._at = close + 1
+            elif not self._group_flags():
+                self._nesting -= 1
+                return None
+        item = self._choice()
+        if not self._take(")"):
+            raise PatternError("missing )")
+        self._flags = outer
+        self._nesting -= 1
+        return item
+
+    def _group_flags(self) -> bool:
+        """Reads ``flags:`` or ``flags)``; true if a group body follows."""
+        sign = True
+        while (char := self._next("missing )")) not in {":", ")"}:
+            if char == "-" and sign:
+                sign = False
+            elif char in "imsU":
+                self._flags = self._flags | {char} if sign else self._flags - {char}
+            else:
+                raise PatternError(f"(?{char} is not supported")
+        return char == ":"
+
+    def _escape(self) -> _Item:
+        char = self._next("trailing backslash")
+        if char in "AzbB":
+            return _Assert(char)
+        if char in "dswDSW":
+            return _One(_perl(char))
+        if char in "pP":
+            return _One(self._category(negated=char == "P"))
+        return _One(self._fold_case(self._escaped(char).__eq__))
+
+    def _escaped(self, char: str) -> str:
+        if char in _CONTROL:
+            return _CONTROL[char]
+        if char == "x":
+            if self._take("{"):
+                close = self._pattern.find("}", self._at)
+                digits = self._pattern[self._at : close] if close > 0 else ""
+                self._at = close + 1
+            else:
+                digits = self._pattern[self._at : self._at + 2]
+                self._at += 2
+            if not 2 <= len(digits) <= 6 or not set(digits) <= _POSIX["xdigit"] or int(digits, 16) > 0x10FFFF:
+                raise PatternError("bad \\x escape")
+            return chr(int(digits, 16))
+        if char == "0":
+            return "\0"
+        if char in _WORD:
+            raise PatternError(f"\\{char} is not supported")
+        return char
+
+    def _category(self, *, negated: bool) -> Test:
+        name = self._next("bad \\p class")
+        if name == "{":
+            close = self._pattern.find("}", self._at)
+            name = self._pattern[self._at : close] if close > 0 else ""
+            self._at = close + 1
+        if name.startswith("^"):
+            name, negated = name[1:], not negated
+        if name not in _CATEGORIES:
+            raise PatternError(f"\\p{{{name[:20]}}} is not supported")
+        return lambda c: unicodedata.category(c).startswith(name) is not negated
+
+    def _bracket(self) -> Test:
+        negated = self._take("^")
+        tests: list[Test] = []
+        first = True
+        while first or self._peek() != "]":
+            first = False
+            char = self._next("missing ]")
+            if char == "[" and self._peek() == ":":
+                tests.append(self._posix())
+                continue
+            if char == "\\":
+                escaped = self._next("missing ]")
+                if escaped in "dswDSW":
+                    tests.append(_perl(escaped))
+                    continue
+                if escaped in "pP":
+                    tests.append(self._category(negated=escaped == "P"))
+                    continue
+                char = self._escaped(escaped)
+            tests.append(self._range(char))
+        self._at += 1
+        return lambda c: any(test(c) for test in tests) is not negated
+
+    def _range(self, low: str) -> Test:
+        following = self._pattern[self._at : self._at + 2]
+        if len(following) < 2 or following[0] != "-" or following[1] == "]":
+            return low.__eq__
+        self._at += 1
+        high = self._next("missing ]")
+        if high == "\\":
+            high = self._escaped(self._next("missing ]"))
+        if high < low:
+            raise PatternError(f"bad range {low}-{high}")
+        return lambda c: low <= c <= high
+
+    def _posix(self) -> Test:
+        close = self._pattern.find(":]", self._at)
+        name = self._pattern[self._at + 1 : close] if close > 0 else ""
+        negated = name.startswith("^")
+        chars = _POSIX.get(name.removeprefix("^"))
+        if chars is None:
+            raise PatternError("bad [:class:]")
+        self._at = close + 2
+        return lambda c: (c in chars) is not negated
+
+    def _fold_case(self, test: Test) -> Test:
+        if "i" not in self._flags:
+            return test
+        return lambda c: test(c) or any(test(v) for v in (c.lower(), c.upper()) if len(v) == 1)
+
+
+def _is_count(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 4
+
+
+def _any(_: str) -> bool:
+    return True
+
+
+def _any_but_newline(char: str) -> bool:
+    return char != "\n"
+
+
+def _perl(name: str) -> Test:
+    chars = _PERL[name.lower()]
+    return chars.__contains__ if name.islower() else lambda c: c not in chars
+
+
+@dataclass(slots=True)
+class _Instruction:
+    """Consumes a character if ``test`` is set, checks a place if ``place`` is, else forks; no way out
+    accepts.
+    """
+
+    test: Test | None = None
+    place: str = ""
+    ways: tuple[int, ...] = ()
+
+
+def _assemble(item: _Item) -> tuple[list[_Instruction], int]:
+    program = [_Instruction()]
+    emitted = 0
+
+    def put(instruction: _Instruction) -> int:
+        if len(program) >= _MAX_INSTRUCTIONS:
+            raise PatternError("the pattern is too large")
+        program.append(instruction)
+        return len(program) - 1
+
+    def emit(item: _Item, after: int) -> int:
+        """Adds an item in front of the instruction ``after``; returns where it begins."""
+        nonlocal emitted
+        emitted += 1
+        if emitted > 2 * _MAX_INSTRUCTIONS:  # repetitions of nothing add up without an instruction
+            raise PatternError("the pattern is too large")
+        match item:
+            case _One(test):
+                return put(_Instruction(test=test, ways=(after,)))
+            case _Assert(kind):
+                return put(_Instruction(place=kind, ways=(after,)))
+            case _Sequence(items):
+                for part in reversed(items):
+                    after = emit(part, after)
+                return after
+            case _Choice(branches):
+                return put(_Instruction(ways=tuple(emit(branch, after) for branch in branches)))
+            case _Repeat(body, least, most):
+                entry = after
+                if most is None:
+                    entry = put(_Instruction())
+                    program[entry].ways = (emit(body, entry), after)
+                for _ in range((most or 0) - least):
+                    entry = put(_Instruction(ways=(emit(body, entry), after)))
+                for _ in range(least):
+                    entry = emit(body, entry)
+                return entry
+
+    start = emit(item, 0)
+    return program, start
+
+
+def _kind(char: str) -> str:
+    return "word" if char in _WORD else "newline" if char == "\n" else "other"
+
+
+def _holds(place: str, before: str, after: str) -> bool:
+    """Whether an assertion holds between two kinds of characters; the edge of the text is of kind ``""``."""
+    match place:
+        case "A":
+            return before == ""
+        case "z":
+            return after == ""
+        case "^":
+            return before in {"", "newline"}
+        case "$":
+            return after in {"", "newline"}
+        case _:
+            return ((before == "word") != (after == "word")) == (place == "b")
+
+
+@dataclass(slots=True, eq=False)
+class _State:
+    """Where a match may be, and the kind of the character before."""
+
+    places: frozenset[int]
+    before: str
+    edges: dict[str, _State] = field(default_factory=dict)
+
+
+class Pattern:
+    """A compiled pattern; raises ``PatternError`` if it cannot be."""
+
+    def __init__(self, pattern: str) -> None:
+        self._program, self._start = _assemble(_PatternParser(pattern).parse())
+        self._reset()
+
+    def _reset(self) -> None:
+        self._states: dict[tuple[frozenset[int], str], _State] = {}
+        self._transitions = 0
+        self._first = self._state(frozenset({self._start}), "")
+
+    def search(self, text: str) -> bool:
+        """Whether the pattern matches anywhere in ``text``."""
+        state = self._first
+        for char in text:
+            following = state.edges.get(char) or self._step(state, char)
+            if following is _ACCEPTED:
+                return True
+            state = following
+        return self._reach(state, "") is None
+
+    def _state(self, places: frozenset[int], before: str) -> _State:
+        key = (places, before)
+        state = self._states.get(key)
+        if state is None:
+            state = self._states[key] = _State(places, before)
+        return state
+
+    def _step(self, state: _State, char: str) -> _State:
+        if self._transitions >= _MAX_TRANSITIONS:
+            self._reset()
+        kind = _kind(char)
+        reached = self._reach(state, kind)
+        if reached is None:
+            following = _ACCEPTED
+        else:
+            places = {
+                instruction.ways[0] for instruction in reached if instruction.test and instruction.test(char)
+            }
+            following = self._state(frozenset(places | {self._start}), kind)
+        state.edges[char] = following
+        self._transitions += 1
+        return following
+
+    def _reach(self, state: _State, after: str) -> list[_Instruction] | None:
+        """The consuming instructions reachable from a state; None if a match ends here."""
+        reached: list[_Instruction] = []
+        seen = set(state.places)
+        pending = list(seen)
+        while pending:
+            instruction = self._program[pending.pop()]
+            if instruction.test is not None:
+                reached.append(instruction)
+                continue
+            if not instruction.ways:
+                return None
+            if instruction.place and not _holds(instruction.place, state.before, after):
+                continue
+            fresh = [way for way in instruction.ways if way not in seen]
+            seen.update(fresh)
+            pending.extend(fresh)
+        return reached
+
+
+_ACCEPTED: Final = _State(frozenset(), "")
+
+
+@lru_cache(maxsize=256)
+def compile_pattern(pattern: str) -> Pattern:
+    """``Pattern(pattern)``, remembered."""
+    return Pattern(pattern)
