@@ -20,7 +20,7 @@ from inngest.core.expr import bind, equality_terms, term_value
 from inngest.core.finish import end
 from inngest.core.functions import Function
 from inngest.core.history import History, Outcome, What
-from inngest.core.responses import ASYNC, LAZY, Answer, Failure, Op, Reported, Returned, Step
+from inngest.core.responses import ASYNC, LAZY, Answer, Failure, Op, Reported, Returned, Step, failure
 from inngest.core.runs import (
     UNSET_VERSION,
     Item,
@@ -36,6 +36,7 @@ from inngest.core.runs import (
     score,
     signal_name,
     sleep_job,
+    start_job,
     timeout_job,
 )
 from inngest.core.schedule import MAX_TIMER, Moment, timer
@@ -46,6 +47,7 @@ from inngest.core.transition import (
     Begin,
     Complete,
     Discover,
+    Drop,
     Effect,
     Emit,
     Enqueue,
@@ -136,7 +138,9 @@ class _Build:
             queued=now,
         )
 
-    def end(self, status: RunStatus, *, output: bytes | None = None, error: bytes | None = None) -> None:
+    def end(
+        self, status: RunStatus, *, output: bytes | None = None, error: bytes | None = None, when: int = -1
+    ) -> None:
         self.effects += end(
             self.run,
             status,
@@ -145,6 +149,7 @@ class _Build:
             output=output,
             error=error,
             place=len(self.effects),
+            when=when,
         )
 
     def fail(self, name: str, message: str) -> None:
@@ -211,7 +216,9 @@ def expire(run: Run, fn: Function, item: Item, at: Moment) -> Transition:
             _continue(build, item.target, race=item.race, coalesce=item.coalesce, when=saved)
         case Kind.START_TIMEOUT:
             if not run.started:
-                build.end(RunStatus.CANCELLED)
+                # Not while the first call is under way: then the start item is leased and cannot be dropped.
+                dropped = build.add(Drop(job=start_job(run.id)))
+                build.end(RunStatus.CANCELLED, when=dropped)
         case Kind.FINISH_TIMEOUT:
             build.end(RunStatus.CANCELLED)
         case _:
@@ -368,6 +375,11 @@ def _reported(build: _Build, answer: Reported, call: Call, jitter: float) -> Tra
             raise _RunFails(
                 "InngestErrStateOverflowed", f"The run's state would be {size} bytes; {allowed} are allowed."
             )
+        if build.item.kind is Kind.PLAN and not any(_answers(step, build.item.target) for step in moving):
+            # The job of a planned step exists once: letting it go without a result would leave
+            # the run waiting for ever.
+            message = f"The SDK was asked for step {build.item.name!r} and answered with something else."
+            return _failed(build, failure(message, status=206, no_retry=answer.no_retry), call, jitter)
         if not moving:
             # Nothing but empty or lazy ops: ask again.
             _ask_again(build)
@@ -379,6 +391,12 @@ def _reported(build: _Build, answer: Reported, call: Call, jitter: float) -> Tra
     except _RunFails as reason:
         build.fail(reason.name, reason.message)
         return build.done()
+
+
+def _answers(step: Step, target: str) -> bool:
+    return step.op in {Op.COMPLETE, Op.SYNC_COMPLETE} or (
+        step.id == target and (step.op in DONE or step.op is Op.ERROR)
+    )
 
 
 class _RunFails(Exception):
@@ -441,11 +459,11 @@ def _steps(build: _Build, answer: Reported, moving: list[Step], call: Call, jitt
             _record_step(build, step, call, Outcome.RETRY, step.error or None)
         return _again(build, answer.retry_at, jitter)
     if done and (version < 2 or not later):
-        for step in done if version < 2 else done[-1:]:
-            _continue(build, step.id, race=_race(step, item), coalesce=coalesce)
+        # All of them came from one call, so one call follows.
+        _continue(build, done[-1].id, race=_race(done[-1], item), coalesce=coalesce)
     elif done and any(_race(step, item) for step in done):
         _continue(build, done[-1].id, race=True, coalesce="")
-    if any(step.op is Op.DISCOVERY for step in moving):
+    elif any(step.op is Op.DISCOVERY for step in moving):
         _ask_again(build)
     return build.done()
 
@@ -710,20 +728,9 @@ def _signal(build: _Build, step: Step, coalesce: str) -> None:
     pause = _pause(build, step, PauseKind.SIGNAL, signal_name(name), _expiry(build, step), coalesce)
     put = _put(build, step, pause, exclusive=exclusive, signal=name)
     if exclusive == "fail":
-        # A lost PutPause may also be this run's own, reported once more: EndRun must tell the two apart.
-        taken = build.add(SignalTaken(name=pause.event, unless=put))
-        place = len(build.effects)
-        for effect in end(
-            build.run,
-            RunStatus.FAILED,
-            build.at.now,
-            build.at.new_id,
-            error=_error("Error", SIGNAL_CONFLICT),
-            place=place,
-        ):
-            if effect.when < 0:
-                effect.when = taken
-            build.add(effect)
+        # A lost PutPause may also be this run's own, reported once more: that is no conflict.
+        taken = build.add(SignalTaken(name=pause.event, pause=pause.id, step=step.id, unless=put))
+        build.end(RunStatus.FAILED, error=_error("Error", SIGNAL_CONFLICT), when=taken)
 
 
 _LATER = {

@@ -10,7 +10,8 @@ class InngestError(Exception):
 class InvalidFunction(InngestError):
     """A registered function's configuration cannot be used.
 
-    ``code`` is the wire code of protocol.md section 7.2, ``path`` names the field, as in ``functions[2].throttle.limit``.
+    ``code`` is the wire code of protocol.md section 7.2, ``path`` names the field, as in
+    ``functions[2].throttle.limit``.
     """
 
     def __init__(self, message: str, *, path: str = "", code: str = "config_invalid") -> None:

@@ -26,11 +26,13 @@ def end(
     output: bytes | None = None,
     error: bytes | None = None,
     place: int,
+    when: int = -1,
 ) -> list[Effect]:
     """The effects that end ``run``. Only the first end of a run wins, and only the winner is told of.
 
     Args:
         place: how many effects precede these in their transition.
+        when: the effect on which the end depends.
         new_id: makes the ids of the events.
         output: JSON of the return value, for COMPLETED.
         error: JSON of the error object, for FAILED.
@@ -44,7 +46,7 @@ def end(
         outcome=status.value,
         value=error if error is not None else output,
     )
-    effects: list[Effect] = [EndRun(status=status), Record(entry=entry, when=place)]
+    effects: list[Effect] = [EndRun(status=status, when=when), Record(entry=entry, when=place)]
     told = finished(run, now, new_id, output=output, error=error, status=status)
     told += _companion(run, now, status, told)
     effects += [Emit(event=event.encode(), when=place) for event in told]

@@ -385,7 +385,7 @@ def _cancels(fn: Function, run: Run, event: Event, at: Moment) -> list[Pause]:
                 event=cancel.event,
                 condition=condition,
                 terms=terms,
-                created=at.now,
+                created=event.received,
                 expires=expires,
                 ignore=event.id,
             )

@@ -203,9 +203,13 @@ class PutPause(_Effect, tag="pause"):
 
 
 class SignalTaken(_Effect, tag="signal-taken"):
-    """Wins if the pause that ``name`` leads to is another run's."""
+    """Wins if the pause that ``name`` leads to is another run's, and this run has neither ``pause`` nor a
+    result for ``step``.
+    """
 
     name: str
+    pause: str
+    step: str
 
 
 class TakePause(_Effect, tag="take"):

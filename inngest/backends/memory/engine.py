@@ -495,6 +495,9 @@ class MemoryEngineStore:
         return True
 
     def _signal_taken(self, scope: _Scope, effect: SignalTaken) -> bool:
+        state = scope.state
+        if state is not None and (effect.pause in state.pauses or effect.step in state.run.steps):
+            return False
         return any(pause.run != scope.run_id for pause in self._pauses.plain(effect.name))
 
     def _take_pause(self, scope: _Scope, effect: TakePause) -> bool:

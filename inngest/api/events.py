@@ -1,0 +1,130 @@
+"""``POST /e/{key}``: the way in (wire protocol sections 2.1 to 2.4)."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable, Sequence
+
+import msgspec
+import structlog
+from aiohttp import web
+
+from inngest.core.errors import InvalidEvent, StoreUnavailable
+from inngest.core.events import Event, accept, parse_body
+from inngest.core.ids import seeded
+from inngest.ports.stream import EventStream
+
+log = structlog.get_logger("inngest.event_api")
+
+MAX_EVENT = 3 * 1024 * 1024
+"""Bytes of one event's data."""
+MAX_BODY = 64 * 1024 * 1024
+"""Bytes of one request."""
+SEED = "x-inngest-event-id-seed"
+_FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
+
+_encode = msgspec.json.Encoder().encode
+
+
+class EventApi:
+    """The event endpoint.
+
+    Args:
+        stream: an event is accepted when the stream has acknowledged it.
+        clock: Unix epoch milliseconds.
+        new_id: makes internal ids where the sender gave no seed.
+        keys: event keys; in ``dev`` mode none means that any will do.
+        accepted: told of what was accepted, for the console.
+    """
+
+    def __init__(
+        self,
+        stream: EventStream,
+        *,
+        clock: Callable[[], int],
+        new_id: Callable[[], str],
+        keys: Sequence[str] = (),
+        dev: bool = True,
+        max_event: int = MAX_EVENT,
+        accepted: Callable[[Sequence[Event]], None] | None = None,
+    ) -> None:
+        self._stream = stream
+        self._clock = clock
+        self._new_id = new_id
+        self._keys = [key.encode() for key in keys]
+        self._dev = dev
+        self._max_event = max_event
+        self._accepted = accepted
+
+    def routes(self) -> list[web.RouteDef]:
+        return [web.post("/e/{key}", self.handle), web.post("/e/", self.handle), web.post("/e", self.handle)]
+
+    async def handle(self, request: web.Request) -> web.Response:
+        refused = self._check_key(request.match_info.get("key", ""))
+        if refused is not None:
+            return refused
+        try:
+            body = await _read(request)
+            inbound = parse_body(body)
+        except web.HTTPRequestEntityTooLarge:
+            return _answer(413, [], f"Request body is over the max size: {MAX_BODY} bytes allowed")
+        except InvalidEvent as error:
+            return _answer(400, [], str(error))
+        now = self._clock()
+        seed = request.headers.get(SEED)
+        events: list[Event] = []
+        problem = ""
+        for place, each in enumerate(inbound, start=1):
+            internal = (seeded(seed, place) if seed else None) or self._new_id()
+            try:
+                events.append(accept(each, internal, now, self._max_event))
+            except InvalidEvent as error:
+                problem = str(error)
+                break
+        if events:
+            try:
+                await self._stream.publish(events)
+            except StoreUnavailable as error:
+                log.error(
+                    "events were not accepted", action="event.refused", count=len(events), error=str(error)
+                )
+                return _answer(
+                    503, [], "The event stream does not answer; nothing is known to be accepted, try again"
+                )
+            if self._accepted is not None:
+                self._accepted(events)
+        ids = [event.id for event in events]
+        return _answer(400, [*ids, ""], problem) if problem else _answer(200, ids)
+
+    def _check_key(self, key: str) -> web.Response | None:
+        if not self._keys:
+            if self._dev:
+                return None if key else _answer(401, None, "Event key is required")
+            return _answer(503, None, "Event keys are required to process events securely")
+        if not key:
+            return _answer(401, None, "Event key is required")
+        given = key.encode("utf-8", "surrogatepass")
+        # Every key is compared, so that the time tells nothing.
+        known = [hmac.compare_digest(given, each) for each in self._keys]
+        return None if any(known) else _answer(401, None, "Event key not found")
+
+
+async def _read(request: web.Request) -> bytes:
+    if request.content_type in _FORMS:
+        fields: dict[str, list[str]] = {}
+        form = await request.post()
+        for name, value in form.items():
+            text = value if isinstance(value, str) else getattr(value, "filename", "")
+            fields.setdefault(name, []).append(str(text))
+        return _encode(fields)
+    return await request.read()
+
+
+def _answer(status: int, ids: list[str] | None, error: str = "") -> web.Response:
+    if ids is None:
+        payload: dict[str, object] = {"status": status, "message": "", "error": error}
+    elif error:
+        payload = {"ids": ids, "status": status, "error": error}
+    else:
+        payload = {"ids": ids, "status": status}
+    return web.Response(status=status, body=_encode(payload), content_type="application/json")

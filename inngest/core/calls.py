@@ -1,0 +1,85 @@
+"""The request with which a function is called (wire protocol section 3.1)."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+from msgspec import Struct
+from msgspec.json import Encoder
+
+from inngest.core.functions import Function
+from inngest.core.runs import Item, Kind, Run
+
+MAX_STATE_SENT = 4 * 1024 * 1024 - 1024
+"""Bytes of memoised state and events above which the application fetches them itself (``use_api``)."""
+
+DISCOVERY = "step"
+
+_encode = Encoder().encode
+
+
+class CallRequest(Struct):
+    url: str
+    body: bytes
+    step: str  # the value of ``stepId``
+
+
+def call_request(run: Run, fn: Function, item: Item, request_id: str) -> CallRequest:
+    """The URL and the JSON body of the call for ``item``. Keys are sorted; numbers are as they came."""
+    step = item.target if item.kind is Kind.PLAN else DISCOVERY
+    return CallRequest(url=step_url(fn.url, step), body=_body(run, item, request_id), step=step)
+
+
+def step_url(url: str, step: str) -> str:
+    """``url`` with its ``stepId`` set, all else as it was registered."""
+    base, _, fragment = url.partition("#")
+    path, _, query = base.partition("?")
+    kept = [pair for pair in query.split("&") if pair and pair.partition("=")[0] != "stepId"]
+    kept.append(f"stepId={quote(step, safe='')}")
+    return f"{path}?{'&'.join(kept)}" + (f"#{fragment}" if fragment else "")
+
+
+def _body(run: Run, item: Item, request_id: str) -> bytes:
+    events = b",".join(run.events)
+    large = run.size + len(events) > MAX_STATE_SENT
+    if large:
+        events, steps = b"", b""
+    else:
+        steps = b",".join([b'"%b":%b' % (_key(step), run.steps[step]) for step in run.stack])
+    use_api = b"true" if large else b"false"
+    current = run.stack.index(item.outgoing) + 1 if item.outgoing in run.steps else 0
+    job = _encode(item.job)
+    return b"".join(
+        (
+            b'{"ctx":{"attempt":%d' % item.attempt,
+            b',"disable_immediate_execution":',
+            b"true" if run.force_plan else b"false",
+            b',"env":"","fn_id":"',
+            run.fn.encode(),
+            b'","generation_id":%d,"job_id":' % item.epoch,
+            job,
+            b',"max_attempts":%d,"qi_id":' % item.max_attempts,
+            job,
+            b',"request_id":"',
+            request_id.encode(),
+            b'","run_id":"',
+            run.id.encode(),
+            b'","stack":{"current":%d,"stack":' % current,
+            _encode(run.stack),
+            b'},"step_id":"step","use_api":',
+            use_api,
+            b'},"defers":{},"event":',
+            run.events[0],
+            b',"events":[',
+            events,
+            b'],"steps":{',
+            steps,
+            b'},"use_api":',
+            use_api,
+            b',"version":%d}' % run.request_version,
+        )
+    )
+
+
+def _key(step: str) -> bytes:
+    return _encode(step)[1:-1]

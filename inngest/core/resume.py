@@ -1,0 +1,66 @@
+"""Whether and with what an event ends a wait (wire protocol sections 4.10, 5.2 and 5.3)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Raw, Struct, field
+from msgspec.json import Decoder, Encoder
+
+from inngest.core.events import Event
+from inngest.core.runs import Pause, PauseKind
+
+FUDGE = 5_000
+"""An event may be received this much (ms) before the wait for it: clocks differ, and so do the ways that the
+two took.
+"""
+
+_encode = Encoder().encode
+_CANCELLED = _encode(
+    {
+        "error": {
+            "error": "Error: invoked function was cancelled",
+            "name": "Error",
+            "message": "invoked function was cancelled",
+        }
+    }
+)
+
+
+def may_meet(pause: Pause, event: Event, now: int) -> bool:
+    """The conditions beside the expression: not the run's own event, not older than the wait, the wait not
+    over.
+
+    A cancellation is as old as the event that started its run: what is accepted after that cancels (section
+    4.10).
+    """
+    if event.id == pause.ignore or now > pause.expires + FUDGE:
+        return False
+    if pause.kind is PauseKind.CANCEL:
+        return event.received >= pause.created
+    return event.received >= pause.created - FUDGE
+
+
+class _Finished(Struct):
+    run_id: str = ""
+    result: Raw | None = None
+    error: Raw | None = None
+    inngest: dict[str, Any] | None = field(default=None, name="_inngest")
+
+
+_finished = Decoder(_Finished).decode
+
+
+def invoke_result(event: Event) -> tuple[bytes, dict[str, Any]]:
+    """The step value that a finished event of the invoked function gives its caller, and what history tells
+    of it.
+
+    A cancelled function fails the step: an answer that looks like a result would be worse than an error.
+    """
+    data = _finished(event.data)
+    info = {"event": event.id, "run": data.run_id}
+    if data.error is not None and data.error != b"null":
+        return b'{"error":' + bytes(data.error) + b"}", info
+    if data.result is not None:
+        return b'{"data":' + bytes(data.result) + b"}", info
+    return _CANCELLED, info

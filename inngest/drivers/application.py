@@ -1,0 +1,111 @@
+"""Calls an application over HTTP, signed if there is a key (wire protocol sections 1.2, 1.3 and 3.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from inngest.core.calls import call_request
+from inngest.core.functions import Function
+from inngest.core.jcs import canonicalise
+from inngest.core.responses import Answer, failure, read
+from inngest.core.runs import Item, Run
+from inngest.core.signing import sign
+from inngest.drivers.http import (
+    HttpClient,
+    HttpError,
+    HttpProtocolError,
+    HttpTimeout,
+    HttpTooLarge,
+    HttpUnreachable,
+)
+
+CALL_TIMEOUT = 2 * 60 * 60.0
+"""Seconds that one call may take."""
+
+
+class HttpDriver:
+    """See `inngest.ports.driver.Driver`.
+
+    Args:
+        client: to be shared with nobody who closes it.
+        clock: Unix epoch milliseconds.
+        new_id: makes the ids of requests.
+        signing_keys: the first one signs.
+        kind: ``dev`` or ``cloud``, which applications compare with their own mode.
+        timeout: seconds for one call.
+    """
+
+    def __init__(
+        self,
+        client: HttpClient,
+        *,
+        clock: Callable[[], int],
+        new_id: Callable[[], str],
+        signing_keys: Sequence[str] = (),
+        kind: str = "dev",
+        timeout: float = CALL_TIMEOUT,
+    ) -> None:
+        self._client = client
+        self._clock = clock
+        self._new_id = new_id
+        self._key = signing_keys[0] if signing_keys else ""
+        self._kind = kind
+        self._timeout = timeout
+
+    async def call(self, run: Run, fn: Function, item: Item) -> Answer:
+        request_id = self._new_id()
+        request = call_request(run, fn, item, request_id)
+        body = request.body
+        headers = [
+            ("Content-Type", "application/json"),
+            ("X-Inngest-Server-Kind", self._kind),
+            ("X-Run-ID", run.id),
+            ("x-request-id", request_id),
+            ("x-inngest-job-id", item.job),
+            ("x-inngest-generation-id", str(item.epoch)),
+            ("x-inngest-req-version", str(run.request_version)),
+            ("X-Inngest-Step-ID", request.step),
+            ("traceparent", _traceparent(run.id, request_id)),
+        ]
+        if self._key:
+            body = canonicalise(body)
+            headers.append(("X-Inngest-Signature", sign(body, self._key, self._clock() // 1000)))
+        try:
+            response = await self._client.request("POST", request.url, headers, body, timeout=self._timeout)
+        except HttpError as error:
+            return failure(str(error), code=_code(error), no_retry=isinstance(error, HttpTooLarge))
+        return read(response.status, response.headers, response.body, self._clock())
+
+    async def close(self) -> None:
+        await self._client.close()
+
+
+def _code(error: HttpError) -> str:
+    match error:
+        case HttpUnreachable():
+            return "http_unreachable"
+        case HttpTimeout():
+            return "request_duration_too_long"
+        case HttpTooLarge():
+            return "output_too_large"
+        case HttpProtocolError():
+            return "http_not_ok"
+        case _:
+            return "unknown"
+
+
+def _traceparent(run_id: str, request_id: str) -> str:
+    """W3C trace context: all calls of a run share a trace id."""
+    trace = _hex(run_id, 32)
+    span = _hex(request_id[10:], 16)
+    return f"00-{trace}-{span}-01"
+
+
+_CROCKFORD = {char: value for value, char in enumerate("0123456789ABCDEFGHJKMNPQRSTVWXYZ")}
+
+
+def _hex(ulid: str, digits: int) -> str:
+    number = 0
+    for char in ulid:
+        number = number << 5 | _CROCKFORD.get(char, 0)
+    return f"{number & ((1 << digits * 4) - 1):0{digits}x}"

@@ -1,0 +1,103 @@
+"""The HTTP requests that steps leave to the server: ``step.fetch`` and ``step.ai.infer`` (wire protocol
+section 5.6).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+import msgspec
+
+from inngest.core.responses import Op
+from inngest.core.runs import Item
+from inngest.drivers.http import HttpClient, HttpError, HttpResponse
+from inngest.ports.driver import GatewayReply
+
+GATEWAY_TIMEOUT = 2 * 60 * 60.0
+
+_encode = msgspec.json.Encoder().encode
+
+
+class HttpGateway:
+    """See `inngest.ports.driver.Gateway`. ``auth_key`` goes into the request and nowhere else."""
+
+    def __init__(self, client: HttpClient, timeout: float = GATEWAY_TIMEOUT) -> None:
+        self._client = client
+        self._timeout = timeout
+
+    async def fetch(self, item: Item) -> GatewayReply:
+        opts: dict[str, Any] = msgspec.json.decode(item.payload)
+        inference = opts["op"] == Op.AI_GATEWAY
+        try:
+            response = await (self._infer(opts) if inference else self._fetch(opts))
+        except (HttpError, ValueError) as error:
+            what, name = ("AI", "AIGatewayError") if inference else ("gateway", "GatewayError")
+            return GatewayReply(error=_error(name, f"Error making {what} request: {error}"))
+        if not inference:
+            return GatewayReply(value=_fetched(response))
+        if response.status > 299:
+            text = response.body.decode("utf-8", "replace")
+            message = f"Error making AI request: unsuccessful status code: {response.status}"
+            return GatewayReply(error=_error("AIGatewayError", message, data=text, stack=text))
+        return GatewayReply(value=_json(response.body))
+
+    async def _fetch(self, opts: dict[str, Any]) -> HttpResponse:
+        body = opts.get("body")
+        return await self._client.request(
+            str(opts.get("method") or "POST").upper(),
+            str(opts.get("url") or ""),
+            [(str(key), str(value)) for key, value in (opts.get("headers") or {}).items()],
+            body.encode() if isinstance(body, str) else b"" if body is None else _encode(body),
+            timeout=self._timeout,
+        )
+
+    async def _infer(self, opts: dict[str, Any]) -> HttpResponse:
+        url = str(opts.get("url") or "")
+        key = str(opts.get("auth_key") or "")
+        headers = [("Content-Type", "application/json")]
+        match opts.get("format"):
+            case "anthropic":
+                headers.append(("x-api-key", key))
+            case "gemini":
+                url = _with_key(url, key)
+            case "bedrock":
+                headers.append(("Authorization", key))
+            case _:
+                if key:
+                    headers.append(("Authorization", f"Bearer {key}"))
+        given = [(str(name), str(value)) for name, value in (opts.get("headers") or {}).items()]
+        own = {name.lower() for name, _ in given}
+        headers = [(name, value) for name, value in headers if name.lower() not in own] + given
+        return await self._client.request(
+            "POST", url, headers, _encode(opts.get("body")), timeout=self._timeout
+        )
+
+
+def _with_key(url: str, key: str) -> str:
+    parts = urlsplit(url)
+    query = [(name, value) for name, value in parse_qsl(parts.query, keep_blank_values=True) if name != "key"]
+    return urlunsplit(parts._replace(query=urlencode([*query, ("key", key)])))
+
+
+def _fetched(response: HttpResponse) -> bytes:
+    return _encode(
+        {
+            "url": response.url,
+            "status_code": response.status,
+            "headers": dict(response.headers),
+            "body": response.body.decode("utf-8", "replace"),
+        }
+    )
+
+
+def _json(body: bytes) -> bytes:
+    try:
+        msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _encode(body.decode("utf-8", "replace"))
+    return body
+
+
+def _error(name: str, message: str, **more: str) -> bytes:
+    return _encode({"error": f"{name}: {message}", "name": name, "message": message, **more})

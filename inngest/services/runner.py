@@ -1,0 +1,243 @@
+"""The runner: the event stream in; runs, resumed waits, batches, debounces and cron ticks out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import structlog
+
+from inngest.core.advance import cancel, resume
+from inngest.core.errors import StoreUnavailable
+from inngest.core.events import INVOKED, Event, decode_event
+from inngest.core.expr import EvaluationError, Expression, ExpressionError, compile_bound
+from inngest.core.functions import Function
+from inngest.core.repair import repair
+from inngest.core.resume import invoke_result, may_meet
+from inngest.core.runs import Item, Kind, Pause, PauseKind, Queue
+from inngest.core.schedule import (
+    Moment,
+    collected,
+    lock_key,
+    matches,
+    run_key,
+    schedule,
+    tick,
+    unknown_function,
+)
+from inngest.core.times import MINUTE
+from inngest.core.transition import Complete, Emit, Lease, Transition
+from inngest.services.runtime import Runtime, backoff
+
+log = structlog.get_logger("inngest.runner")
+
+GROUP = "runner"
+_FETCH = 500
+_LEASE = 30_000
+_IDLE_SECONDS = 30.0
+_REAP_SECONDS = 60.0
+_ORPHAN_AGE = 5 * MINUTE
+_KNOWN_CONDITIONS = 10_000
+
+
+class Runner:
+    """One runner; any number of them may share the stream and the engine store."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._engine = runtime.engine
+        self._conditions: dict[str, Expression | None] = {}
+
+    async def run(self) -> None:
+        """Work until cancelled. What is under way is acknowledged only when committed, and so delivered
+        again.
+        """
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._forever(self._events, "runner.events"))
+            group.create_task(self._forever(self._items, "runner.items"))
+            group.create_task(self._forever(self._relay, "runner.relay"))
+            group.create_task(self._forever(self._reap, "runner.reap"))
+
+    async def _forever(self, work: Any, action: str) -> None:
+        failures = 0
+        while True:
+            try:
+                await work()
+                failures = 0
+            except StoreUnavailable as error:
+                log.warning("backing system does not answer", action=action, error=str(error))
+                failures += 1
+                await backoff(failures)
+
+    # -- events ----------------------------------------------------------------------------------------
+    # ---------------
+
+    async def _events(self) -> None:
+        delivery = await self._runtime.stream.fetch(GROUP, _FETCH, _IDLE_SECONDS)
+        if delivery is None:
+            return
+        failures = 0
+        while True:
+            try:
+                await self.process(delivery.events)
+                await self._runtime.stream.ack(GROUP, delivery.token)
+                return
+            except StoreUnavailable as error:
+                log.warning("events wait for the engine store", action="runner.events", error=str(error))
+                failures += 1
+                await backoff(failures)
+
+    async def process(self, events: Sequence[Event]) -> None:
+        """Decide on events and commit. Repeating it changes nothing more.
+
+        Decisions are committed together, except that an event which may cancel what an earlier one of the
+        batch starts must find it.
+        """
+        start = 0
+        armed: set[str] = set()
+        for place, event in enumerate(events):
+            if event.name in armed:
+                await self._process(events[start:place])
+                start, armed = place, set()
+            armed |= self._runtime.registry.cancelled_by(event)
+        await self._process(events[start:])
+
+    async def _process(self, events: Sequence[Event]) -> None:
+        pauses = await self._engine.pauses(events)
+        transitions: list[Transition] = []
+        at = self._runtime.moment()
+        for event, waiting in zip(events, pauses, strict=True):
+            try:
+                transitions += await self._decide(event, waiting, at)
+            except StoreUnavailable:
+                raise
+            except Exception as error:
+                log.error("event cannot be processed", action="runner.event", event=event.id, exc_info=error)
+        if transitions:
+            await self._engine.commit(transitions)
+
+    async def _decide(self, event: Event, waiting: Sequence[Pause], at: Moment) -> list[Transition]:
+        transitions: list[Transition] = []
+        if event.name == INVOKED:
+            fn = self._runtime.registry.invoked(event)
+            if fn is not None:
+                transitions.append(await self._schedule(fn, event, at))
+            elif answers := unknown_function(event, at):
+                emits = [Emit(event=answer.encode()) for answer in answers]
+                transitions.append(Transition(fn="", run="", effects=list(emits)))
+        else:
+            names, functions = self._runtime.registry.triggered(event)
+            for fn in functions:
+                if matches(fn, event, names):
+                    transitions.append(await self._schedule(fn, event, at))
+        for pause in waiting:
+            if may_meet(pause, event, at.now) and self._holds(pause, event, at.now):
+                transition = await self._meet(pause, event, at)
+                if transition is not None:
+                    transitions.append(transition)
+        return transitions
+
+    async def _schedule(self, fn: Function, event: Event, at: Moment) -> Transition:
+        if fn.singleton is not None and fn.singleton.mode == "cancel" and not fn.paused:
+            key = lock_key(fn, event)
+            holder_id = await self._engine.lock_holder(key) if key is not None else None
+            holder = await self._engine.run(holder_id) if holder_id is not None else None
+            if holder is not None and holder.key != run_key(fn, event.key):
+                await self._engine.commit([cancel(holder, at)])
+        return schedule(fn, event, at)
+
+    def _holds(self, pause: Pause, event: Event, now: int) -> bool:
+        if not pause.condition:
+            return True
+        if pause.condition not in self._conditions:
+            if len(self._conditions) >= _KNOWN_CONDITIONS:
+                self._conditions.clear()
+            try:
+                self._conditions[pause.condition] = compile_bound(pause.condition)
+            except ExpressionError as error:
+                log.error(
+                    "stored condition is not valid", action="runner.pause", pause=pause.id, error=str(error)
+                )
+                self._conditions[pause.condition] = None
+        compiled = self._conditions[pause.condition]
+        if compiled is None:
+            return False
+        try:
+            return compiled.is_true({"async": event.value}, now)
+        except EvaluationError:
+            return False
+
+    async def _meet(self, pause: Pause, event: Event, at: Moment) -> Transition | None:
+        match pause.kind:
+            case PauseKind.CANCEL:
+                run = await self._engine.run(pause.run)
+                return cancel(run, at) if run is not None else None
+            case PauseKind.INVOKE:
+                value, info = invoke_result(event)
+                return resume(pause, value, at, info=info)
+            case _:
+                return resume(pause, event.payload, at, info={"event": event.id})
+
+    # -- timers of functions
+    # ------------------------------------------------------------------------------------------
+
+    async def _items(self) -> None:
+        now = self._runtime.clock()
+        work = await self._engine.lease(Queue.RUNNER, 100, now, now + _LEASE)
+        transitions = []
+        for leased in work.items:
+            item = leased.item
+            try:
+                transition = await self._fire(item)
+            except StoreUnavailable:
+                raise
+            except Exception as error:
+                log.error("item cannot be processed", action="runner.item", job=item.job, exc_info=error)
+                continue
+            transition.lease = Lease(item.job, item.epoch)
+            transitions.append(transition)
+        if transitions:
+            await self._engine.commit(transitions)
+        if not work.items:
+            seconds = _IDLE_SECONDS
+            if work.next_due is not None:
+                seconds = min(seconds, max(work.next_due - self._runtime.clock(), 0) / 1000 + 0.0005)
+            await self._engine.wait(Queue.RUNNER, seconds)
+
+    async def _fire(self, item: Item) -> Transition:
+        fn = self._runtime.registry.functions.get(item.fn)
+        if fn is None:
+            await self._runtime.registry.refresh()
+            fn = self._runtime.registry.functions.get(item.fn)
+        if fn is None or fn.archived:
+            log.warning(
+                "function is gone, its item is dropped", action="runner.item", job=item.job, fn=item.fn
+            )
+            return Transition(fn=item.fn, run="", effects=[Complete()])
+        at = self._runtime.moment()
+        return tick(fn, item, at) if item.kind is Kind.CRON else collected(fn, item, at)
+
+    # -- internal events
+    # ----------------------------------------------------------------------------------------------
+
+    async def _relay(self) -> None:
+        """Bring the events that transitions emit from the outbox to the stream."""
+        box = await self._engine.outbox_events(_FETCH)
+        if not box.events:
+            await self._engine.wait_events(_IDLE_SECONDS)
+            return
+        await self._runtime.stream.publish([decode_event(event) for event in box.events])
+        await self._engine.ack_events(box.token)
+
+    # -- the reaper ------------------------------------------------------------------------------------
+    # ---------------
+
+    async def _reap(self) -> None:
+        """No run may be left that nothing moves. There should be none; if there is, it is called again."""
+        await asyncio.sleep(_REAP_SECONDS)
+        at = self._runtime.moment()
+        for run in await self._engine.orphans(at.now - _ORPHAN_AGE):
+            fn = self._runtime.registry.functions.get(run.fn)
+            log.error("run had been left behind", action="runner.reap", run=run.id, fn=run.slug)
+            await self._engine.commit([repair(run, fn, at)])
