@@ -5,9 +5,8 @@ of its partition. *Leased*.
 Heaps are cleaned lazily: a heap slot counts only while its ``mark`` is the entry's.
 
 A partition that has ready entries is either in its queue's ring, where each lease takes one entry and goes on
-to the next partition, or *parked*: by a
-cell without capacity, which wakes its parked partitions in score order as capacity returns, or by a throttle,
-until a given time. Nothing polls.
+to the next partition, or *parked*: by a cell without capacity, which wakes its parked partitions in score
+order as capacity returns, or by a throttle, until a given time. Nothing polls.
 """
 
 from __future__ import annotations
@@ -49,16 +48,22 @@ class Entry:
 
 
 class Part:
-    """A partition's ready entries."""
+    """A partition's ready entries. ``size`` counts all of its entries, those not due and the leased ones too.
 
-    __slots__ = ("definition", "heap", "parked", "queue", "ringed")
+    ``ticket`` is the number under which the partition waits for capacity, 0 if it does not, and ``waits_for``
+    the cell, None for a throttle.
+    """
+
+    __slots__ = ("definition", "heap", "queue", "ringed", "size", "ticket", "waits_for")
 
     def __init__(self, definition: Partition, queue: Queue) -> None:
         self.definition = definition
         self.queue = queue
         self.heap: list[tuple[int, int, Entry]] = []
         self.ringed = False
-        self.parked = False
+        self.size = 0
+        self.ticket = 0
+        self.waits_for: Cell | None = None
 
     def head(self) -> Entry | None:
         heap = self.heap
@@ -71,13 +76,26 @@ class Part:
 
 
 class _Cell:
-    """Capacity: who holds it, and which partitions wait for it."""
+    """Capacity: who holds it, and which partitions wait for it.
 
-    __slots__ = ("holders", "waiting")
+    Functions may share a cell, each with a limit of its own, so that those of one limit form a line.
+    """
+
+    __slots__ = ("holders", "lines")
 
     def __init__(self) -> None:
         self.holders: set[str] = set()
-        self.waiting: list[tuple[int, int, Part, int]] = []  # score, mark, partition, index of the limit
+        self.lines: dict[tuple[str, int], list[tuple[int, int, Part]]] = {}  # score, ticket, partition
+
+    def first(self, line: tuple[str, int]) -> tuple[int, int, Part] | None:
+        """The head of a line; who does not wait any more is struck off."""
+        heap = self.lines[line]
+        while heap:
+            if heap[0][2].ticket == heap[0][1]:
+                return heap[0]
+            heapq.heappop(heap)
+        del self.lines[line]
+        return None
 
 
 class MemoryQueue:
@@ -116,19 +134,23 @@ class MemoryQueue:
         part = self._parts.get(definition.id)
         if part is None:
             part = self._parts[definition.id] = Part(definition, item.queue)
+        part.size += 1
         entry = Entry(item, part)
         self.put(entry, now)
         return entry
 
     def put(self, entry: Entry, now: int) -> None:
         """(Re)insert an entry by its item's due time."""
+        if entry.state == State.TIMER:
+            self._bury(entry)
         self._mark += 1
         entry.mark = self._mark
         item = entry.item
         if item.due > now:
             entry.state = State.TIMER
-            heapq.heappush(self._timers[entry.part.queue], (item.due, entry.mark, entry))
-            if self._timers[entry.part.queue][0][2] is entry:
+            timers = self._timers[entry.part.queue]
+            heapq.heappush(timers, (item.due, entry.mark, entry))
+            if timers[0][2] is entry:
                 self._on_ready(entry.part.queue)  # the next due time has moved forward
         else:
             entry.state = State.READY
@@ -137,8 +159,10 @@ class MemoryQueue:
     def _ready(self, entry: Entry) -> None:
         part = entry.part
         heapq.heappush(part.heap, (entry.item.score, entry.mark, entry))
-        if not part.parked:
+        if not part.ticket:
             self._enring(part)
+        elif part.waits_for is not None and part.head() is entry:
+            self._park(part, part.waits_for)  # the partition moves forward in its line
 
     def _enring(self, part: Part) -> None:
         if not part.ringed:
@@ -151,16 +175,17 @@ class MemoryQueue:
         if entry.state == State.LEASED:
             self._leased.discard(entry)
         elif entry.state == State.TIMER:
-            self._bury(entry.part.queue)
+            self._bury(entry)
         entry.state = State.GONE
         entry.mark = -1
+        entry.part.size -= 1
         self._release(entry)
-        part = entry.part
-        if not part.heap and not part.ringed and not part.parked:
-            self._forget(part)
+        self._forget(entry.part)
 
-    def _bury(self, queue: Queue) -> None:
+    def _bury(self, entry: Entry) -> None:
         """Timers that were taken back must not stay until they would have been due, which may be a year."""
+        queue = entry.part.queue
+        entry.state = State.GONE
         self._dead[queue] += 1
         timers = self._timers[queue]
         if self._dead[queue] > 1024 and self._dead[queue] * 2 > len(timers):
@@ -169,8 +194,9 @@ class MemoryQueue:
             self._dead[queue] = 0
 
     def _forget(self, part: Part) -> None:
-        if self._parts.get(part.definition.id) is part and part.head() is None:
-            del self._parts[part.definition.id]
+        """A partition without entries is forgotten, once nothing leads to it."""
+        if not part.size and not part.ringed and not part.ticket:
+            self._parts.pop(part.definition.id, None)
 
     # -- leasing --
 
@@ -182,16 +208,26 @@ class MemoryQueue:
         while ring and len(leased) < limit:
             part = ring.popleft()
             part.ringed = False
-            entry = self.lease_head(part, now, until)
+            entry = self._lease_head(part, now, until)
             if entry is not None:
                 leased.append(entry)
-                if part.head() is not None and not part.parked:
-                    part.ringed = True
-                    ring.append(part)
         return leased
 
-    def lease_head(self, part: Part, now: int, until: int) -> Entry | None:
-        """Lease the head of a partition if capacity allows; else park the partition."""
+    def lease_next(self, entry: Entry, now: int, until: int) -> bool:
+        """Lease this one ready entry, if it is next by right: no other partition has work, nor has its own
+        before it.
+        """
+        part = entry.part
+        self._promote(part.queue, now)
+        ring = self._ring[part.queue]
+        if len(ring) != 1 or ring[0] is not part or part.head() is not entry:
+            return False
+        ring.clear()
+        part.ringed = False
+        return self._lease_head(part, now, until) is not None
+
+    def _lease_head(self, part: Part, now: int, until: int) -> Entry | None:
+        """Lease the head of a partition, which is put back in the ring, if capacity allows; else park it."""
         entry = part.head()
         if entry is None:
             self._forget(part)
@@ -207,33 +243,26 @@ class MemoryQueue:
         entry.until = until
         item.epoch += 1
         self._leased.add(entry)
+        if part.head() is not None:
+            part.ringed = True
+            self._ring[part.queue].append(part)
         return entry
-
-    def sole(self, part: Part) -> bool:
-        """Whether no other partition of the queue waits for a worker."""
-        ring = self._ring[part.queue]
-        return not ring or (len(ring) == 1 and ring[0] is part)
 
     def _acquire(self, part: Part, entry: Entry, now: int) -> bool:
         definition, item = part.definition, entry.item
         fn = self._function(definition.fn)
-        limits = fn.limits if fn is not None else ()
         starting = item.kind is Kind.START
         cells = definition.cells
         for cell in cells:
-            if not self._free(cell, limits, item.job):
-                self._park(part, cell, entry)
+            if not self._free(cell, fn, item.job):
+                self._park(part, cell)
                 return False
         if starting:
-            if definition.run_cell is not None and not self._free(definition.run_cell, limits, item.run):
-                self._park(part, definition.run_cell, entry)
+            if definition.run_cell is not None and not self._free(definition.run_cell, fn, item.run):
+                self._park(part, definition.run_cell)
                 return False
-            if (
-                definition.throttle
-                and fn is not None
-                and fn.throttle is not None
-                and not self._throttle(part, fn, now)
-            ):
+            # Only the first lease counts: a start that is tried again has been admitted.
+            if definition.throttle and not item.epoch and not self._throttle(part, fn, now):
                 return False
         for cell in cells:
             self._cell(cell.key).holders.add(item.job)
@@ -248,15 +277,14 @@ class MemoryQueue:
             cell = self._cells[key] = _Cell()
         return cell
 
-    def _free(self, cell: Cell, limits: tuple[int, ...], holder: str) -> bool:
-        limit = limits[cell.index] if cell.index < len(limits) else UNLIMITED
-        if limit == UNLIMITED:
-            return True
+    def _free(self, cell: Cell, fn: Function | None, holder: str) -> bool:
+        limit = _limit(fn, cell.index)
         state = self._cells.get(cell.key)
-        return state is None or len(state.holders) < limit or holder in state.holders
+        return limit == UNLIMITED or state is None or len(state.holders) < limit or holder in state.holders
 
-    def _throttle(self, part: Part, fn: Function, now: int) -> bool:
-        assert fn.throttle is not None
+    def _throttle(self, part: Part, fn: Function | None, now: int) -> bool:
+        if fn is None or fn.throttle is None:
+            return True
         params = gcra.throttle(fn.throttle.limit, fn.throttle.period, fn.throttle.burst)
         key = part.definition.throttle
         admission = gcra.admit(params, self.tats.get(key, now), now * _US)
@@ -265,17 +293,25 @@ class MemoryQueue:
             self.tats.put(key, admission.tat, admission.tat // _US + 1)
             self._on_tat(key, admission.tat)
             return True
-        part.parked = True
         self._mark += 1
+        part.ticket, part.waits_for = self._mark, None
         wake = -(-admission.retry_at // _US)
-        heapq.heappush(self._wakes[part.queue], (wake, self._mark, part))
+        heapq.heappush(self._wakes[part.queue], (wake, part.ticket, part))
         self._pass_on(part)
         return False
 
-    def _park(self, part: Part, cell: Cell, entry: Entry) -> None:
-        part.parked = True
-        heapq.heappush(self._cell(cell.key).waiting, (entry.item.score, entry.mark, part, cell.index))
+    def _park(self, part: Part, cell: Cell) -> None:
+        entry = part.head()
+        assert entry is not None, "an empty partition waits for nothing"
+        self._mark += 1
+        part.ticket, part.waits_for = self._mark, cell
+        line = self._cell(cell.key).lines.setdefault((part.definition.fn, cell.index), [])
+        heapq.heappush(line, (entry.item.score, part.ticket, part))
         self._pass_on(part, but=cell.key)
+
+    def _unpark(self, part: Part) -> None:
+        part.ticket, part.waits_for = 0, None
+        self._enring(part)
 
     def _pass_on(self, part: Part, but: str = "") -> None:
         """A woken partition does not use the capacity it was woken for: the next in line may."""
@@ -301,47 +337,34 @@ class MemoryQueue:
             self._wake(cell.key)
 
     def _wake(self, key: str) -> None:
+        """Wake as many of those who wait as there is room for, in score order."""
         state = self._cells.get(key)
         if state is None:
             return
-        if not state.waiting:
-            if not state.holders:
-                del self._cells[key]
-            return
-        kept = []
-        room = 0
-        while state.waiting:
-            slot = heapq.heappop(state.waiting)
-            part, index = slot[2], slot[3]
-            fn = self._function(part.definition.fn)
-            limits = fn.limits if fn is not None else ()
-            limit = limits[index] if index < len(limits) else UNLIMITED
-            if limit == UNLIMITED or len(state.holders) + room < limit:
-                part.parked = False
-                room += 1
-                self._enring(part)
-                if room >= 1 and limit != UNLIMITED and len(state.holders) + room >= limit:
-                    break
-            else:
-                kept.append(slot)  # its own limit is lower than that of others behind it
-                if len(kept) > 64:
-                    break
-        for slot in kept:
-            heapq.heappush(state.waiting, slot)
+        taken = len(state.holders)
+        while state.lines:
+            best: tuple[int, int, Part] | None = None
+            for line in list(state.lines):
+                slot = state.first(line)
+                limit = _limit(self._function(line[0]), line[1])
+                if (
+                    slot is not None
+                    and (limit == UNLIMITED or taken < limit)
+                    and (best is None or slot < best)
+                ):
+                    best = slot
+            if best is None:
+                break
+            taken += 1
+            self._unpark(best[2])
+        if not state.lines and not state.holders:
+            del self._cells[key]
 
     def reconsider(self, fn_id: str) -> None:
         """The limits of a function have changed: whoever waits for its capacity may have another try."""
-        for state in list(self._cells.values()):
-            if any(slot[2].definition.fn == fn_id for slot in state.waiting):
-                waiting, state.waiting = state.waiting, []
-                for slot in waiting:
-                    slot[2].parked = False
-                    self._enring(slot[2])
-        for wakes in self._wakes.values():
-            for _, _, part in wakes:
-                if part.definition.fn == fn_id and part.parked:
-                    part.parked = False
-                    self._enring(part)
+        for part in self._parts.values():
+            if part.ticket and part.definition.fn == fn_id:
+                self._unpark(part)
 
     # -- time --
 
@@ -356,10 +379,9 @@ class MemoryQueue:
                 self._dead[queue] -= 1
         wakes = self._wakes[queue]
         while wakes and wakes[0][0] <= now:
-            part = heapq.heappop(wakes)[2]
-            if part.parked:
-                part.parked = False
-                self._enring(part)
+            _, ticket, part = heapq.heappop(wakes)
+            if part.ticket == ticket:
+                self._unpark(part)
 
     def _expire(self, now: int) -> None:
         if now < self._sweep:
@@ -381,10 +403,18 @@ class MemoryQueue:
         while timers and (timers[0][2].mark != timers[0][1] or timers[0][2].state != State.TIMER):
             heapq.heappop(timers)
             self._dead[queue] -= 1
-        times = [heap[0][0] for heap in (timers, self._wakes[queue]) if heap]
+        wakes = self._wakes[queue]
+        while wakes and wakes[0][2].ticket != wakes[0][1]:
+            heapq.heappop(wakes)
+        times = [heap[0][0] for heap in (timers, wakes) if heap]
         if self._leased:
             times.append(self._sweep)
         return min(times) if times else None
 
     def has_ready(self, queue: Queue) -> bool:
         return bool(self._ring[queue])
+
+
+def _limit(fn: Function | None, index: int) -> int:
+    limits = fn.limits if fn is not None else ()
+    return limits[index] if index < len(limits) else UNLIMITED
