@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import socket
 import sys
 from collections.abc import Sequence
@@ -177,6 +178,9 @@ The application is {EXAMPLE.relative_to(ROOT)}/app.py; the logs are {" and ".joi
 
 
 async def demonstrate(app_python: str, once: bool) -> bool:
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     server_port, app_port = port(8288), port(8000)
     url, serve_url = f"http://127.0.0.1:{server_port}", f"http://127.0.0.1:{app_port}/api/inngest"
     options = ["--host", "127.0.0.1", "--port", str(server_port), "--no-discovery", "-u", serve_url]
@@ -211,8 +215,8 @@ def main(app_python: str, once: bool) -> None:
         raise click.ClickException(
             f"the run did not end within {PATIENCE:.0f} s; see .cache/demo/*.log"
         ) from None
-    except KeyboardInterrupt:
-        completed = True
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        completed = not once
     sys.exit(not completed)
 
 

@@ -193,9 +193,12 @@ export function start(sdk, line) {
   });
 
   scenario("race", async (ctx) => {
-    const slow = ctx.step.sleep("slow", "1h").then(() => "slow");
-    const winner = await line.race(ctx, () => Promise.race([doStep(ctx, "fast", "fast"), slow]));
-    return { winner, after: await doStep(ctx, "after", "done") };
+    const over = () => ctx.step.waitForEvent("slow", { event: `${APP}/race-over`, match: "data.k", timeout: "1h" });
+    const winner = await line.race(ctx, () =>
+      Promise.race([doStep(ctx, "fast", "fast"), over().then(() => "slow")]),
+    );
+    await doStep(ctx, "after", "done");
+    return { winner, end: await doStep(ctx, "end", "done") };
   });
 
   // Time
