@@ -1,0 +1,102 @@
+"""The record of a run: what lists and lookups show of it, folded from its history.
+
+`opened` and `update` define what a record says; a data store that writes SQL says the same in SQL.
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from inngest.core.history import History, What
+from inngest.core.runs import Run, RunStatus
+
+
+class RunRecord(Struct, omit_defaults=True):
+    """A run, for people. Times in ms, 0 for not yet; ``output`` is JSON: the return value, or the error if
+    ``failed``.
+    """
+
+    id: str
+    fn: str  # function UUID
+    slug: str
+    app: str
+    status: RunStatus
+    queued: int
+    started: int = 0
+    ended: int = 0
+    events: list[str] = []  # internal ids
+    version: int = 1
+    cron: str = ""
+    batch: str = ""
+    original: str = ""  # the run this one repeats
+    payload: bytes | None = None  # the event, where no stored one has it (a cron's)
+    output: bytes | None = None
+    reason: str = ""  # why it was skipped
+    existing: str = ""  # the run in favour of which it was skipped
+
+    @property
+    def failed(self) -> bool:
+        return self.status is RunStatus.FAILED
+
+
+def opened(entry: History) -> RunRecord | None:
+    """The record that an entry begins; None if it is of a kind that tells of a known run."""
+    if entry.what is What.SCHEDULED:
+        status, ended = RunStatus.QUEUED, 0
+    elif entry.what is What.SKIPPED:
+        status, ended = RunStatus.SKIPPED, entry.at
+    else:
+        return None
+    info = entry.info or {}
+    return RunRecord(
+        id=entry.run,
+        fn=entry.fn,
+        slug=info.get("slug", ""),
+        app=info.get("app", ""),
+        status=status,
+        queued=entry.at,
+        ended=ended,
+        events=info.get("events", []),
+        version=info.get("version", 1),
+        cron=info.get("cron", ""),
+        batch=info.get("batch", ""),
+        original=info.get("original", ""),
+        payload=entry.value,
+        reason=info.get("reason", ""),
+        existing=info.get("existing", ""),
+    )
+
+
+def update(record: RunRecord, entry: History) -> bool:
+    """Bring a record up to date with an entry; whether it changed. What has ended stays as it is."""
+    if record.ended:
+        return False
+    if entry.what is What.STARTED and not record.started:
+        record.started = entry.started or entry.at
+        record.status = RunStatus.RUNNING
+        return True
+    if entry.what is What.ENDED:
+        record.status = RunStatus(entry.outcome)
+        record.ended = entry.at
+        record.output = entry.value
+        return True
+    return False
+
+
+def record_of(run: Run) -> RunRecord:
+    """The record of a run of which no history has arrived yet."""
+    return RunRecord(
+        id=run.id,
+        fn=run.fn,
+        slug=run.slug,
+        app=run.app,
+        status=RunStatus.RUNNING if run.started else RunStatus.QUEUED,
+        queued=run.created,
+        started=run.started,
+        events=list(run.event_ids),
+        version=run.function_version,
+        cron=run.cron,
+        batch=run.batch,
+        original=run.original,
+        payload=run.events[0] if run.cron else None,
+    )
