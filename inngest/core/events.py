@@ -90,12 +90,12 @@ def decode_event(raw: bytes | memoryview) -> Event:
 
 class _Inbound(Struct):
     name: str | None = None
-    data: Raw | None = None
+    data: Raw = Raw()
     id: str | None = None
     ts: int | float | None = None
     v: str | None = None
-    user: Raw | None = None
-    meta: Raw | None = None
+    user: Raw = Raw()
+    meta: Raw = Raw()
 
 
 _encode = msgspec.json.Encoder().encode
@@ -184,17 +184,15 @@ def accept(inbound: Inbound, internal_id: str, now: int, max_size: int, *, inter
         external_id=raw.id or "",
         v=raw.v,
         user=Raw(_object(raw.user, "user")),
-        sessions=_sessions(raw.meta) if raw.meta is not None else None,
+        sessions=_sessions(raw.meta) if raw.meta else None,
     )
 
 
-def _object(raw: Raw | None, key: str) -> bytes:
-    if raw is None:
-        return b"{}"
+def _object(raw: Raw, key: str) -> bytes:
     text = bytes(raw)
     if text[:1] == b"{":
         return text
-    if text == b"null":
+    if not text or text == b"null":
         return b"{}"
     raise InvalidEvent(f"event {key} must be an object")
 

@@ -105,15 +105,15 @@ class _WireOp(Struct):
     name: str | None = None
     displayName: str | None = None  # noqa: N815 (as on the wire)
     opts: dict[str, Any] | None = None
-    data: Raw | None = None
-    error: Raw | None = None
-    timing: Raw | None = None
+    data: Raw = Raw()
+    error: Raw = Raw()
+    timing: Raw = Raw()
 
 
 class _Stream(Struct):
     status: int | None = None
     headers: dict[str, Any] | None = None
-    body: Raw | None = None
+    body: Raw = Raw()
     error: str | None = None
     noRetry: bool | None = None  # noqa: N815 (as on the wire)
     retryAt: str | None = None  # noqa: N815 (as on the wire)
@@ -159,7 +159,7 @@ def _read_stream(headers: Mapping[str, str], body: bytes, now: int) -> Answer:
         merged[NO_RETRY] = "true"
     if inner.retryAt:
         merged["retry-after"] = inner.retryAt
-    raw = bytes(inner.body) if inner.body is not None else b""
+    raw = bytes(inner.body)
     if raw[:1] == b'"':
         raw = _decode_text(raw).encode("utf-8", "surrogatepass")
     return _read(inner.status, merged, raw, now)
@@ -237,8 +237,8 @@ def _step(wire: _WireOp, place: int) -> Step:
     )
 
 
-def _timing(raw: Raw | None) -> _Timing:
-    if raw is None:
+def _timing(raw: Raw) -> _Timing:
+    if not raw:
         return _NO_TIMING
     try:
         return msgspec.json.decode(raw, type=_Timing | None) or _NO_TIMING
@@ -249,8 +249,9 @@ def _timing(raw: Raw | None) -> _Timing:
 _NO_TIMING = _Timing()
 
 
-def _present(raw: Raw | None) -> bytes:
-    return b"" if raw is None or raw == b"null" else bytes(raw)
+def _present(raw: Raw) -> bytes:
+    text = bytes(raw)
+    return b"" if text == b"null" else text
 
 
 def _json_text(body: bytes) -> bytes:
@@ -280,7 +281,7 @@ class _Error(Struct):
     name: str | None = None
     message: str | None = None
     stack: str | None = None
-    cause: Raw | None = None
+    cause: Raw = Raw()
 
 
 _decode_error = Decoder(_Error).decode
@@ -302,8 +303,8 @@ def error_object(raw: bytes) -> bytes:
     shape: dict[str, Any] = {"error": found.error or f"{name}: {message}", "name": name, "message": message}
     if found.stack:
         shape["stack"] = found.stack
-    if found.cause is not None and found.cause != b"null":
-        shape["cause"] = found.cause
+    if cause := _present(found.cause):
+        shape["cause"] = Raw(cause)
     return _encode(shape)
 
 

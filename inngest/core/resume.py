@@ -43,8 +43,8 @@ def may_meet(pause: Pause, event: Event, now: int) -> bool:
 
 class _Finished(Struct):
     run_id: str = ""
-    result: Raw | None = None
-    error: Raw | None = None
+    result: Raw = Raw()
+    error: Raw = Raw()
     inngest: dict[str, Any] | None = field(default=None, name="_inngest")
 
 
@@ -59,8 +59,8 @@ def invoke_result(event: Event) -> tuple[bytes, dict[str, Any]]:
     """
     data = _finished(event.data)
     info = {"event": event.id, "run": data.run_id}
-    if data.error is not None and data.error != b"null":
+    if data.error and bytes(data.error) != b"null":
         return b'{"error":' + bytes(data.error) + b"}", info
-    if data.result is not None:
+    if data.result:
         return b'{"data":' + bytes(data.result) + b"}", info
     return _CANCELLED, info

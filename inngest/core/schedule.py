@@ -88,19 +88,19 @@ def trigger_names(name: str) -> list[str]:
     return names
 
 
-def matches(fn: Function, event: Event, names: Sequence[str]) -> bool:
+def matches(fn: Function, event: Event, names: Sequence[str], now: int) -> bool:
     """Whether one of the function's triggers takes the event. An expression that fails is no match."""
     for trigger in fn.triggers:
-        if trigger.event and trigger.event in names and _holds(fn, trigger.expression, event):
+        if trigger.event and trigger.event in names and _holds(fn, trigger.expression, event, now):
             return True
     return False
 
 
-def _holds(fn: Function, source: str, event: Event) -> bool:
+def _holds(fn: Function, source: str, event: Event, now: int) -> bool:
     if not source:
         return True
     try:
-        return fn.expression(source).truthy({"event": event.value})
+        return fn.expression(source).truthy({"event": event.value}, now)
     except EvaluationError:
         return False
 
@@ -113,11 +113,11 @@ def schedule(fn: Function, event: Event, at: Moment) -> Transition:
     """What ``event``, which matches ``fn``, does to it: join a batch, be debounced, or start a run."""
     if fn.paused:
         return _skip(fn, event, at, SkipReason.PAUSED)
-    if fn.batch is not None and _holds(fn, fn.batch.condition, event):
+    if fn.batch is not None and _holds(fn, fn.batch.condition, event, at.now):
         return _batch(fn, event, at)
     effects: list[Effect] = []
     admitted = -1
-    key = _key(fn, fn.rate_limit.key, event) if fn.rate_limit is not None else None
+    key = _key(fn, fn.rate_limit.key, event, at.now) if fn.rate_limit is not None else None
     if fn.rate_limit is not None and key is not False:
         effects.append(Unclaimed(key=run_key(fn, event.key), now=at.now))
         admitted = len(effects)
@@ -163,8 +163,8 @@ def new_run(
     4).
     """
     first = events[0]
-    start_partition, work = partitions(fn, first)
-    lock = None if batch else lock_key(fn, first)
+    start_partition, work = partitions(fn, first, at.now)
+    lock = None if batch else lock_key(fn, first, at.now)
     return Run(
         id=at.new_id(),
         fn=fn.id,
@@ -179,7 +179,7 @@ def new_run(
         cron=cron,
         batch=batch,
         lock=lock or "",
-        priority=_priority(fn, first),
+        priority=_priority(fn, first, at.now),
         function_version=fn.version,
         original=original,
     )
@@ -291,35 +291,35 @@ def _skip(fn: Function, event: Event, at: Moment, reason: str) -> Transition:
 # -------------------------------------------------------------------------------------------
 
 
-def _key(fn: Function, source: str, event: Event) -> str | bool:
+def _key(fn: Function, source: str, event: Event, now: int) -> str | bool:
     """A key expression's value as text; False when it is ``false``; empty when it is missing or fails."""
     if not source:
         return ""
     try:
-        return fn.expression(source).key({"event": event.value})
+        return fn.expression(source).key({"event": event.value}, now)
     except EvaluationError:
         return ""
 
 
-def lock_key(fn: Function, event: Event) -> str | None:
+def lock_key(fn: Function, event: Event, now: int) -> str | None:
     """The key of the singleton lock that a run for ``event`` needs; None if none (section 4.9)."""
     if fn.singleton is None:
         return None
     if not fn.singleton.key:
         return f"lock:{fn.id}"
     try:
-        key = fn.expression(fn.singleton.key).key({"event": event.value})
+        key = fn.expression(fn.singleton.key).key({"event": event.value}, now)
     except EvaluationError:
         return None
     return None if key is False else f"lock:{fn.id}:{digest(str(key))}"
 
 
-def partitions(fn: Function, event: Event) -> tuple[Partition, Partition]:
+def partitions(fn: Function, event: Event, now: int) -> tuple[Partition, Partition]:
     """Where the first item and the later ones of a run queue up (sections 4.2 and 4.3)."""
     cells: list[Cell] = []
     keyed: list[str] = []
     for index, limit in enumerate(fn.concurrency):
-        value = str(_key(fn, limit.key, event) or "") if limit.key else ""
+        value = str(_key(fn, limit.key, event, now) or "") if limit.key else ""
         if limit.scope == "fn":
             cell = f"{fn.id}:{index}:{digest(value)}" if limit.key else f"{fn.id}:{index}"
         else:
@@ -333,7 +333,7 @@ def partitions(fn: Function, event: Event) -> tuple[Partition, Partition]:
     run_cell = None
     if fn.run_concurrency is not None:
         source = fn.run_concurrency.key
-        value = str(_key(fn, source, event) or "") if source else ""
+        value = str(_key(fn, source, event, now) or "") if source else ""
         run_cell = Cell(f"{fn.id}:run:{digest(value)}" if source else f"{fn.id}:run", len(shared))
         if source:
             keyed.append(run_cell.key)
@@ -341,7 +341,7 @@ def partitions(fn: Function, event: Event) -> tuple[Partition, Partition]:
     if fn.throttle is not None:
         source = fn.throttle.key
         throttle = (
-            f"throttle:{fn.id}:{digest(str(_key(fn, source, event) or ''))}"
+            f"throttle:{fn.id}:{digest(str(_key(fn, source, event, now) or ''))}"
             if source
             else f"throttle:{fn.id}"
         )
@@ -352,11 +352,11 @@ def partitions(fn: Function, event: Event) -> tuple[Partition, Partition]:
     return begin, Partition(id=f"{fn.id}/w{suffix}", fn=fn.id, cells=shared)
 
 
-def _priority(fn: Function, event: Event) -> int:
+def _priority(fn: Function, event: Event, now: int) -> int:
     if not fn.priority:
         return 0
     try:
-        value = fn.expression(fn.priority).evaluate({"event": event.value})
+        value = fn.expression(fn.priority).evaluate({"event": event.value}, now)
     except EvaluationError:
         return 0
     if isinstance(value, bool) or not isinstance(value, int):
@@ -412,7 +412,7 @@ def _collector(fn: Function, kind: Kind, key: str, event: Event, due: int, at: M
 
 def _debounce(fn: Function, event: Event, at: Moment, *, when: int) -> Collect:
     assert fn.debounce is not None
-    key = f"{fn.id}:{digest(str(_key(fn, fn.debounce.key, event) or ''))}"
+    key = f"{fn.id}:{digest(str(_key(fn, fn.debounce.key, event, at.now) or ''))}"
     return Collect(
         key=f"debounce:{key}",
         item=_collector(fn, Kind.DEBOUNCE, key, event, at.now + fn.debounce.period, at),
@@ -428,7 +428,7 @@ def _debounce(fn: Function, event: Event, at: Moment, *, when: int) -> Collect:
 
 def _batch(fn: Function, event: Event, at: Moment) -> Transition:
     assert fn.batch is not None
-    key = f"{fn.id}:{digest(str(_key(fn, fn.batch.key, event) or ''))}"
+    key = f"{fn.id}:{digest(str(_key(fn, fn.batch.key, event, at.now) or ''))}"
     collect = Collect(
         key=f"batch:{key}",
         item=_collector(fn, Kind.BATCH, key, event, at.now + fn.batch.timeout, at),

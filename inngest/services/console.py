@@ -15,8 +15,8 @@ import msgspec
 
 from inngest.core.events import RESERVED, Event
 from inngest.core.history import History, Outcome, What
-from inngest.core.runs import Leased, RunStatus
-from inngest.core.transition import CreateRun, Record, Transition
+from inngest.core.runs import RunStatus
+from inngest.core.transition import Committed, CreateRun, Record, Transition
 from inngest.services.registry import RegistryCache
 
 LINES_PER_SECOND = 200
@@ -61,11 +61,13 @@ class Console:
             if not event.name.startswith(RESERVED):
                 self._line("", "event", f"{event.name}  {event.id}")
 
-    def committed(self, leased: Leased | None, transition: Transition) -> None:
+    def committed(self, transition: Transition, committed: Committed) -> None:
         if self._written >= LINES_PER_SECOND and int(time.time()) == self._second:
             self._skipped += 1
             return
-        for effect in transition.effects:
+        for effect, won in zip(transition.effects, committed.won, strict=True):
+            if not won:
+                continue
             if isinstance(effect, Record):
                 self._tell(effect.entry)
             elif isinstance(effect, CreateRun):

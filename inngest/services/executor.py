@@ -6,7 +6,6 @@ Lease, call, decide, commit. All state is in the engine store; what is in here c
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
 import structlog
 
@@ -15,9 +14,10 @@ from inngest.core.errors import StoreUnavailable
 from inngest.core.functions import Function
 from inngest.core.responses import failure
 from inngest.core.runs import CALLS, Kind, Leased, Queue
-from inngest.core.transition import Complete, Lease, Retry, Take, Transition
+from inngest.core.transition import Complete, Lease, Retry, Transition
 from inngest.ports.driver import Driver, Gateway
-from inngest.services.runtime import Runtime, backoff
+from inngest.ports.engine import Take
+from inngest.services.runtime import Observer, Runtime, backoff
 
 log = structlog.get_logger("inngest.executor")
 
@@ -27,8 +27,6 @@ CAPACITY = 1000
 """Items that one executor works on at once."""
 _IDLE_SECONDS = 30.0
 _UNKNOWN_FUNCTION_RETRY = 60_000
-
-Observer = Callable[[Leased, Transition], None]
 
 
 class Executor:
@@ -161,7 +159,7 @@ class Executor:
                     )
                 return None
             if self._observe is not None:
-                self._observe(leased, transition)
+                self._observe(transition, committed)
             return committed.next
 
     async def _decide(self, leased: Leased) -> Transition:

@@ -28,7 +28,7 @@ from inngest.core.schedule import (
 )
 from inngest.core.times import MINUTE
 from inngest.core.transition import Complete, Emit, Lease, Transition
-from inngest.services.runtime import Runtime, backoff
+from inngest.services.runtime import Observer, Runtime, backoff
 
 log = structlog.get_logger("inngest.runner")
 
@@ -44,8 +44,9 @@ _KNOWN_CONDITIONS = 10_000
 class Runner:
     """One runner; any number of them may share the stream and the engine store."""
 
-    def __init__(self, runtime: Runtime) -> None:
+    def __init__(self, runtime: Runtime, observe: Observer | None = None) -> None:
         self._runtime = runtime
+        self._observe = observe
         self._engine = runtime.engine
         self._conditions: dict[str, Expression | None] = {}
 
@@ -114,8 +115,15 @@ class Runner:
                 raise
             except Exception as error:
                 log.error("event cannot be processed", action="runner.event", event=event.id, exc_info=error)
-        if transitions:
-            await self._engine.commit(transitions)
+        await self._commit(transitions)
+
+    async def _commit(self, transitions: Sequence[Transition]) -> None:
+        if not transitions:
+            return
+        results = await self._engine.commit(transitions)
+        if self._observe is not None:
+            for transition, committed in zip(transitions, results, strict=True):
+                self._observe(transition, committed)
 
     async def _decide(self, event: Event, waiting: Sequence[Pause], at: Moment) -> list[Transition]:
         transitions: list[Transition] = []
@@ -129,7 +137,7 @@ class Runner:
         else:
             names, functions = self._runtime.registry.triggered(event)
             for fn in functions:
-                if matches(fn, event, names):
+                if matches(fn, event, names, at.now):
                     transitions.append(await self._schedule(fn, event, at))
         for pause in waiting:
             if may_meet(pause, event, at.now) and self._holds(pause, event, at.now):
@@ -140,11 +148,11 @@ class Runner:
 
     async def _schedule(self, fn: Function, event: Event, at: Moment) -> Transition:
         if fn.singleton is not None and fn.singleton.mode == "cancel" and not fn.paused:
-            key = lock_key(fn, event)
+            key = lock_key(fn, event, at.now)
             holder_id = await self._engine.lock_holder(key) if key is not None else None
             holder = await self._engine.run(holder_id) if holder_id is not None else None
             if holder is not None and holder.key != run_key(fn, event.key):
-                await self._engine.commit([cancel(holder, at)])
+                await self._commit([cancel(holder, at)])
         return schedule(fn, event, at)
 
     def _holds(self, pause: Pause, event: Event, now: int) -> bool:
@@ -197,8 +205,7 @@ class Runner:
                 continue
             transition.lease = Lease(item.job, item.epoch)
             transitions.append(transition)
-        if transitions:
-            await self._engine.commit(transitions)
+        await self._commit(transitions)
         if not work.items:
             seconds = _IDLE_SECONDS
             if work.next_due is not None:

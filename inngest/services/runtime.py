@@ -12,10 +12,14 @@ from dataclasses import dataclass, field
 from inngest.core.advance import DEFAULT_POLICY, Policy
 from inngest.core.ids import UlidFactory
 from inngest.core.schedule import Moment
+from inngest.core.transition import Committed, Transition
 from inngest.ports.data import DataStore
 from inngest.ports.engine import EngineStore
 from inngest.ports.stream import EventStream
 from inngest.services.registry import RegistryCache
+
+Observer = Callable[[Transition, Committed], None]
+"""Told of each transition that was committed."""
 
 
 def wall_clock() -> int:
