@@ -9,7 +9,8 @@ import asyncio
 
 import structlog
 
-from inngest.core.advance import Call, advance, begin, expire, gateway_result
+from inngest.core.advance import advance, begin, expire, gateway_result
+from inngest.core.building import Call
 from inngest.core.errors import StoreUnavailable
 from inngest.core.functions import Function
 from inngest.core.responses import failure

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from inngest.core.advance import DEFAULT_POLICY, Policy
+from inngest.core.building import DEFAULT_POLICY, Policy
 from inngest.core.ids import UlidFactory
 from inngest.core.schedule import Moment
 from inngest.core.transition import Committed, Transition

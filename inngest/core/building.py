@@ -1,0 +1,134 @@
+"""Parts that the decisions about a run share: a transition under construction, and what bounds a run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Struct
+from msgspec.json import Encoder
+
+from inngest.core.finish import end
+from inngest.core.functions import Function
+from inngest.core.history import History, What
+from inngest.core.responses import Step
+from inngest.core.runs import Item, Kind, Run, RunStatus, discover_job, score
+from inngest.core.schedule import Moment
+from inngest.core.transition import Complete, Effect, Lease, Record, Transition
+
+_encode = Encoder().encode
+
+MAX_STEPS = 1000
+
+
+MAX_STATE = 32 * 1024 * 1024
+
+
+MAX_STEP_OUTPUT = 4 * 1024 * 1024
+
+
+class Policy(Struct, frozen=True):
+    """What an operator may set about retries and limits."""
+
+    retry_interval: int = 0  # ms; a fixed delay in place of the table
+    max_steps: int = MAX_STEPS
+    max_state: int = MAX_STATE
+
+
+DEFAULT_POLICY = Policy()
+
+
+class Call(Struct):
+    """When a call was made: for history only."""
+
+    started: int
+    ended: int
+
+
+class Build:
+    """A transition under construction."""
+
+    __slots__ = ("at", "effects", "fn", "item", "policy", "run")
+
+    def __init__(self, run: Run, fn: Function, item: Item, at: Moment, policy: Policy) -> None:
+        self.run = run
+        self.fn = fn
+        self.item = item
+        self.at = at
+        self.policy = policy
+        self.effects: list[Effect] = []
+
+    def add(self, effect: Effect) -> int:
+        """Append; the effect's place is returned."""
+        self.effects.append(effect)
+        return len(self.effects) - 1
+
+    def finish(self) -> Transition:
+        return Transition(
+            fn=self.run.fn, run=self.run.id, effects=self.effects, lease=Lease(self.item.job, self.item.epoch)
+        )
+
+    def done(self) -> Transition:
+        self.effects.append(Complete())
+        return self.finish()
+
+    def record(self, what: What, *, when: int = -1, unless: int = -1, **fields: Any) -> None:
+        entry = History(what=what, run=self.run.id, fn=self.run.fn, at=self.at.now, **fields)
+        self.effects.append(Record(entry=entry, when=when, unless=unless))
+
+    def discovery(self, outgoing: str, *, race: bool, coalesce: str, job: str = "") -> Item:
+        """The item that calls the function again after ``outgoing`` got its result."""
+        now = self.at.now
+        by = coalesce if coalesce and not race else outgoing
+        return Item(
+            job=job or discover_job(self.run.id, by),
+            kind=Kind.DISCOVER,
+            fn=self.run.fn,
+            run=self.run.id,
+            due=now,
+            score=score(now, self.run.priority),
+            partition=self.run.work.id,
+            max_attempts=self.fn.max_attempts,
+            outgoing=outgoing,
+            race=race,
+            queued=now,
+        )
+
+    def end(
+        self, status: RunStatus, *, output: bytes | None = None, error: bytes | None = None, when: int = -1
+    ) -> None:
+        self.effects += end(
+            self.run,
+            status,
+            self.at.now,
+            self.at.new_id,
+            output=output,
+            error=error,
+            place=len(self.effects),
+            when=when,
+        )
+
+    def fail(self, name: str, message: str) -> None:
+        self.end(RunStatus.FAILED, error=error_json(name, message))
+
+
+def error_json(name: str, message: str) -> bytes:
+    return _encode(
+        {"error": f"{name}: {message}" if name != "Error" else message, "name": name, "message": message}
+    )
+
+
+class RunFails(Exception):
+    """An op that cannot be carried out ends the run."""
+
+    def __init__(self, name: str, message: str) -> None:
+        super().__init__(message)
+        self.name = name
+        self.message = message
+
+
+def is_race(step: Step, item: Item) -> bool:
+    return item.race or step.opts.get("parallelMode") == "race"
+
+
+def pause_id(run: str, step: str) -> str:
+    return f"{run}:{step}"

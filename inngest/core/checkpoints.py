@@ -1,0 +1,50 @@
+"""Steps that an application reports while its call goes on (wire protocol section 5.7)."""
+
+from __future__ import annotations
+
+from inngest.core.advance import DONE, saved_value
+from inngest.core.building import MAX_STEP_OUTPUT
+from inngest.core.history import History, What
+from inngest.core.responses import LAZY, Op, Step
+from inngest.core.runs import Item, Run
+from inngest.core.schedule import Moment
+from inngest.core.transition import Effect, Lease, Record, ResetAttempts, SaveStep, Transition
+
+
+def checkpoint(run: Run, item: Item, steps: list[Step], at: Moment, until: int) -> Transition:
+    """Steps that an application reports while its call goes on (section 5.7): kept, without a continuation.
+
+    Raises:
+        ValueError: an op that cannot be reported this way; nothing is to be committed.
+
+    """
+    effects: list[Effect] = []
+    for step in steps:
+        if step.op in DONE:
+            saved, outcome, value = saved_value(step)
+            if len(saved) > MAX_STEP_OUTPUT:
+                raise StepTooLarge(f"output of step {step.label!r} is {len(saved)} bytes; 4 MiB are allowed")
+            effects.append(SaveStep(step=step.id, value=saved))
+            entry = History(
+                what=What.ATTEMPT,
+                run=run.id,
+                fn=run.fn,
+                at=(step.started + step.duration) or at.now,
+                step=step.id,
+                name=step.label,
+                op=Op.RUN,
+                attempt=item.attempt,
+                outcome=outcome,
+                queued=item.due,
+                started=step.started or at.now,
+                value=value,
+            )
+            effects.append(Record(entry=entry, when=len(effects) - 1))
+        elif step.op not in LAZY and step.op is not Op.PLANNED:
+            raise ValueError(f"cannot checkpoint async steps: {step.op} {step.label!r}")
+    effects.append(ResetAttempts(job=item.job, epoch=item.epoch, until=until))
+    return Transition(fn=run.fn, run=run.id, effects=effects, lease=Lease(item.job, item.epoch))
+
+
+class StepTooLarge(ValueError):
+    """A reported step result is over the limit."""
