@@ -1,0 +1,328 @@
+"""Syncs that the server starts: it asks an application to register (wire protocol section 1.5).
+
+A ping is a ``PUT`` to the application's URL, which makes the SDK call ``POST /fn/register``. The loops here
+ping what the operator named, what is registered, and what they find on the local host.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+import structlog
+from msgspec import Struct
+
+from inngest.api.register import NO_SIGNING_KEY, SERVER_KIND, RegisterContext, server_kind
+from inngest.core.errors import StoreUnavailable
+from inngest.core.functions import App
+from inngest.core.jcs import canonical
+from inngest.core.registration import normalise_url
+from inngest.core.signing import sign
+from inngest.drivers.http import HttpClient, HttpError, HttpResponse, UnsupportedUrl
+from inngest.ports.engine import Registry
+
+log = structlog.get_logger("inngest.sync")
+
+PING_SECONDS = 10.0
+PROBE_SECONDS = 2.0
+CONNECT_SECONDS = 0.5
+DISCOVERY_SECONDS = 5.0
+POLL_SECONDS = 5.0
+RETRY_SECONDS = 2.0
+MAX_REST_SECONDS = 60.0
+"""Longest pause before a port on which something else answers is tried again."""
+MAX_CONCURRENT = 16
+MAX_MESSAGE = 500
+
+PORTS = (80, 443, *range(3000, 3011), 4321, 5000, 5173, 8000, 8080, 8081, 8787, 8888, *range(8910, 8916))
+PATHS = ("/api/inngest", "/x/inngest", "/.netlify/functions/inngest", "/.redwood/functions/inngest")
+
+_LOOPBACK = ("127.0.0.1", "::1")
+
+
+class SyncResult(Struct, frozen=True):
+    """How a ping went. ``code`` is a sync error of wire protocol section 7.2, empty if it went well;
+    ``message`` is for people. ``sdk`` is what the application calls its SDK, empty if it is none.
+    """
+
+    url: str
+    code: str = ""
+    message: str = ""
+    sdk: str = ""
+
+    @property
+    def ok(self) -> bool:
+        return not self.code
+
+
+class AppSync:
+    """Asks applications to register.
+
+    Args:
+        ctx: the server that they are to register with.
+        client: how they are called.
+        ports: those on the local host where ``discover`` looks.
+
+    """
+
+    def __init__(
+        self, ctx: RegisterContext, client: HttpClient, *, ports: Sequence[int] | None = None
+    ) -> None:
+        self._ctx = ctx
+        self._client = client
+        self._ports = default_ports() if ports is None else tuple(dict.fromkeys(ports))
+        self._slots = asyncio.Semaphore(MAX_CONCURRENT)
+        self._failing: dict[str, str] = {}  # normalised URL -> the error that was logged
+        self._resting: dict[int, tuple[float, float]] = {}  # port -> until when, and how long that pause is
+
+    async def ping(self, url: str, *, seconds: float = PING_SECONDS) -> SyncResult:
+        """Ask the application at ``url`` to register, and see whether it did.
+
+        Raises `StoreUnavailable` if it cannot be seen.
+        """
+        keys = self._ctx.signing_keys
+        if not keys and not self._ctx.dev:
+            return SyncResult(url, "missing_server_signing_key", NO_SIGNING_KEY)
+        body = canonical({"url": url})
+        headers = {"Content-Type": "application/json", SERVER_KIND: server_kind(self._ctx.dev)}
+        if keys:
+            headers["X-Inngest-Signature"] = sign(body, keys[0], self._ctx.clock() // 1000)
+        async with self._slots:
+            before = await self._ctx.engine.registry()
+            try:
+                response = await self._client.request("PUT", url, headers, body, timeout=seconds)
+            except UnsupportedUrl as error:
+                return SyncResult(url, "unsupported_protocol", str(error))
+            except HttpError as error:
+                return SyncResult(url, "unreachable", str(error))
+            result = judge(url, response)
+            if result.ok and not _arrived(before, await self._ctx.engine.registry(), {url, response.url}):
+                message = (
+                    "the app answered, but nothing is registered here under this URL: does it register with "
+                    "another server? See its INNGEST_DEV, INNGEST_BASE_URL and INNGEST_API_BASE_URL"
+                )
+                return SyncResult(url, "unknown", message, result.sdk)
+            return result
+
+    async def run(
+        self,
+        *,
+        urls: Sequence[str] = (),
+        discover: bool = True,
+        poll_every: float | None = POLL_SECONDS,
+    ) -> None:
+        """Do all that was asked for, until cancelled: see `watch`, `discover` and `poll`."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.watch(urls))
+            if discover:
+                group.create_task(self.discover())
+            if poll_every is not None:
+                group.create_task(self.poll(every=poll_every))
+
+    async def watch(self, urls: Sequence[str], *, every: float = RETRY_SECONDS) -> None:
+        """Ping each URL until it has registered. Returns when all have."""
+        pending = list(dict.fromkeys(urls))
+        while pending:
+            registered = await asyncio.gather(*map(self._observe, pending))
+            pending = [url for url, done in zip(pending, registered, strict=True) if not done]
+            if pending:
+                await asyncio.sleep(every)
+
+    async def poll(self, *, every: float = POLL_SECONDS) -> None:
+        """Ping all registered applications again and again, so that new code registers. Never returns."""
+        while True:
+            await asyncio.sleep(every)
+            urls = {normalise_url(app.url): app.url for app in await self._apps() if not app.archived}
+            await asyncio.gather(*map(self._observe, urls.values()))
+
+    async def discover(self, *, every: float = DISCOVERY_SECONDS) -> None:
+        """Look for applications on the local host, on the ports without one that answers. Never returns."""
+        while True:
+            known = {normalise_url(app.url) for app in await self._apps()} - self._failing.keys()
+            taken = {_local_port(url) for url in known}
+            await asyncio.gather(*(self._probe(port) for port in self._ports if port not in taken))
+            await asyncio.sleep(every)
+
+    async def _apps(self) -> Collection[App]:
+        try:
+            registry = await self._ctx.engine.registry()
+        except StoreUnavailable as error:
+            log.debug("registry is not readable", action="sync.registry", error=str(error))
+            return ()
+        return registry.apps.values()
+
+    async def _observe(self, url: str) -> bool:
+        """Ping, and log what is news. Whether the application has registered."""
+        result = await self._ping_calmly(url, PING_SECONDS)
+        if result is not None:
+            self._tell(result)
+        return result is not None and result.ok
+
+    async def _probe(self, port: int) -> None:
+        """Try the usual paths of a local port, quietly; less and less often if something else answers."""
+        if not await _is_open(port):
+            self._resting.pop(port, None)
+            return
+        now = asyncio.get_running_loop().time()
+        until, length = self._resting.get(port, (0.0, DISCOVERY_SECONDS / 2))
+        if now < until:
+            return
+        length = min(2 * length, MAX_REST_SECONDS)
+        self._resting[port] = (now + length, length)
+        for path in PATHS:
+            result = await self._ping_calmly(local_url(port, path), PROBE_SECONDS)
+            if result is None or result.code == "unreachable":  # nothing that speaks HTTP, or nothing yet
+                return
+            if result.sdk:
+                self._tell(result)
+                if result.ok:
+                    del self._resting[port]
+                return
+
+    async def _ping_calmly(self, url: str, seconds: float) -> SyncResult | None:
+        try:
+            return await self.ping(url, seconds=seconds)
+        except StoreUnavailable as error:
+            log.debug("registry is not readable", action="sync.ping", url=url, error=str(error))
+            return None
+
+    def _tell(self, result: SyncResult) -> None:
+        """Log a failure once, and that it is over; the first success is logged as a registration."""
+        key = normalise_url(result.url)
+        if result.ok:
+            if self._failing.pop(key, None) is not None:
+                log.info("app answers", action="sync.recovered", url=result.url, sdk=result.sdk)
+        elif self._failing.get(key) != result.message:
+            self._failing[key] = result.message
+            log.warning(
+                "app did not sync",
+                action="sync.failed",
+                url=result.url,
+                code=result.code,
+                error=result.message,
+            )
+
+
+def default_ports(environment: Mapping[str, str] = os.environ) -> tuple[int, ...]:
+    """Where development servers listen, and ``$PORT``."""
+    own = environment.get("PORT", "")
+    extra = (int(own),) if own.isdecimal() and 0 < int(own) < 65_536 else ()
+    return tuple(dict.fromkeys(PORTS + extra))
+
+
+def local_url(port: int, path: str) -> str:
+    """The URL of a path on a port of this host."""
+    if port == 443:
+        return f"https://localhost{path}"
+    return f"http://localhost{path}" if port == 80 else f"http://localhost:{port}{path}"
+
+
+def judge(url: str, response: HttpResponse) -> SyncResult:
+    """What an application's answer to a ping means.
+
+    The Python SDK answers 200 also when this server refused it: the refusal is then the body (wire protocol
+    section 1.7).
+    """
+    status, sdk = response.status, response.headers.get("x-inngest-sdk", "")[:80]
+    body = _object(response.body)
+    if status < 300:
+        hidden = body.get("status")
+        refused = isinstance(hidden, int) and hidden >= 400
+        if sdk and not refused:
+            return SyncResult(url, sdk=sdk)
+        status = hidden if refused and isinstance(hidden, int) else 200
+    text = next((v for k in ("error", "message") if isinstance(v := body.get(k), str) and v), "")
+    code = _code(status, str(body.get("code", "")), text, sdk=sdk)
+    said = text[:MAX_MESSAGE] or f"it answered {response.status}"
+    hint = _HINTS.get(code)
+    return SyncResult(url, code, f"{hint}: {said}" if hint else said, sdk)
+
+
+def _code(status: int, code: str, text: str, *, sdk: str) -> str:
+    if code in _CODES:
+        return code
+    if by_status := _BY_STATUS.get(status):
+        return by_status
+    for pattern, found in _BY_TEXT:
+        if pattern.search(text):
+            return found
+    if not sdk:
+        return "not_sdk"
+    return "internal_server_error" if status == 500 else "http_not_ok"
+
+
+_CODES = frozenset(
+    {"sdk_version_denied", "server_kind_mismatch", "missing_server_signing_key", "unauthorized"}
+)
+_BY_STATUS = {401: "unauthorized", 403: "forbidden", 404: "url_not_found"}
+_BY_TEXT = tuple(
+    (re.compile(pattern, re.IGNORECASE), code)
+    for pattern, code in (
+        (r"CVE-2026-42047", "sdk_version_denied"),
+        (r"function is invalid|invalid function", "invalid_function"),
+        (r"\bno functions", "no_functions"),
+        (r"expected server kind", "server_kind_mismatch"),
+        (r"invalid signing key|signing key is (?:invalid|not)", "invalid_signing_key"),
+        (
+            r"(?:missing|no|without a?) ?signing key|signing key (?:is )?(?:missing|required)",
+            "missing_signing_key",
+        ),
+        (r"branch env|missing branch|branch name", "missing_branch_env_name"),
+    )
+)
+_HINTS = {
+    "forbidden": "the app does not allow this request",
+    "internal_server_error": "the app failed",
+    "not_sdk": "what answers is no Inngest SDK",
+    "server_kind_mismatch": (
+        "the app's mode is not this server's kind: with INNGEST_DEV=1 it talks to a dev server, without to "
+        "one with a signing key"
+    ),
+    "unauthorized": "the app refused this server or was refused by it, both need the same signing key",
+    "url_not_found": "nothing is served under this path, the usual one is /api/inngest",
+}
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    try:
+        value = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _arrived(before: Registry, after: Registry, urls: Iterable[str]) -> bool:
+    """Whether a registration came in between, or was there already. An app may register under another URL
+    than
+    the one that was pinged.
+    """
+    if after.version != before.version:
+        return True
+    wanted = set(map(normalise_url, urls))
+    return any(normalise_url(app.url) in wanted for app in after.apps.values() if not app.archived)
+
+
+def _local_port(url: str) -> int | None:
+    """The port of a normalised URL, if it is on this host."""
+    parts = urlsplit(url)
+    if parts.hostname != "localhost":
+        return None
+    return parts.port or (443 if parts.scheme == "https" else 80)
+
+
+async def _is_open(port: int) -> bool:
+    for host in _LOOPBACK:
+        with contextlib.suppress(OSError, TimeoutError):
+            async with asyncio.timeout(CONNECT_SECONDS):
+                _, writer = await asyncio.open_connection(host, port)
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+            return True
+    return False

@@ -1,0 +1,486 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import socket
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from inngest.api.register import RegisterApi
+from inngest.backends.memory.engine import MemoryEngineStore
+from inngest.core.errors import StoreUnavailable
+from inngest.core.ids import UlidFactory
+from inngest.core.signing import hashed_key, verify
+from inngest.drivers.http import HttpClient
+from inngest.ports.engine import Registry
+from inngest.services import sync
+from inngest.services.sync import AppSync, default_ports, local_url
+
+BODIES: dict[str, dict[str, Any]] = json.loads(
+    (Path(__file__).parents[1] / "core" / "registration_bodies.json").read_text(encoding="utf-8")
+)
+LINES = ["py", "go", "ts3", "ts4"]
+NOW = 1_700_000_000_000
+KEY = "signkey-test-0123456789abcdef"
+PATIENCE = 20.0
+
+
+async def eventually(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+class Engine(MemoryEngineStore):
+    reads = 0
+    down = False
+
+    async def registry(self) -> Registry:
+        self.reads += 1
+        if self.down:
+            raise StoreUnavailable("connection refused")
+        return await super().registry()
+
+    async def apps(self) -> dict[str, str]:
+        return {app.name: app.url for app in (await super().registry()).apps.values()}
+
+
+@dataclass
+class Context:
+    engine: Engine = field(default_factory=Engine)
+    signing_keys: Sequence[str] = ()
+    dev: bool = True
+
+    def clock(self) -> int:
+        return NOW
+
+    def __post_init__(self) -> None:
+        self.new_id = UlidFactory(clock=self.clock, random_bytes=lambda n: b"r" * n).new
+
+
+class Logs:
+    """Stands in for the module's logger."""
+
+    def __init__(self) -> None:
+        self.entries: list[tuple[str, dict[str, Any]]] = []
+
+    def info(self, event: str, **fields: Any) -> None:
+        self.entries.append(("info", fields))
+
+    warning = info
+    debug = info
+
+    def of(self, action: str) -> list[dict[str, Any]]:
+        return [fields for _, fields in self.entries if fields["action"] == action]
+
+
+class SdkApp:
+    """An application that registers as its SDK does when it gets a ``PUT``, and answers as that one does."""
+
+    def __init__(self, line: str, api: str, session: aiohttp.ClientSession) -> None:
+        self.line, self.api, self.session = line, api, session
+        self.key = ""
+        self.change: dict[str, Any] = {}
+        self.pings: list[tuple[web.Request, bytes]] = []
+        self.port = 0
+        self.served: TestServer | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/api/inngest"
+
+    async def start(self) -> None:
+        app = web.Application()
+        app.router.add_put("/api/inngest", self.handle)
+        self.served = TestServer(app, port=self.port or None)
+        await self.served.start_server()
+        self.port = self.served.port or 0
+
+    async def stop(self) -> None:
+        if self.served is not None:
+            await self.served.close()
+            self.served = None
+
+    async def handle(self, request: web.Request) -> web.Response:
+        self.pings.append((request, await request.read()))
+        body = {**BODIES[self.line], "url": self.url, **self.change}
+        headers = {"X-Inngest-Expected-Server-Kind": request.headers["X-Inngest-Server-Kind"]}
+        if self.key:
+            headers["Authorization"] = f"Bearer {hashed_key(self.key)}"
+        async with self.session.post(f"{self.api}/fn/register", json=body, headers=headers) as response:
+            reply = await response.json()
+            status = response.status
+        answer = {"X-Inngest-SDK": f"{body['sdk']}", "x-inngest-sync-kind": "out_of_band"}
+        if self.line == "py":
+            return web.json_response(reply, headers=answer)
+        if self.line == "go":
+            if status < 300:
+                return web.Response(headers=answer)
+            message = f"error registering functions: {reply['error']}"
+            return web.json_response({"code": "unknown", "message": message}, status=500, headers=answer)
+        shown = {
+            "message": reply.get("error", "Successfully registered"),
+            "modified": reply.get("modified", False),
+        }
+        return web.json_response(shown, status=reply.get("status", 200), headers=answer)
+
+
+@pytest.fixture
+def ctx() -> Context:
+    return Context()
+
+
+@pytest.fixture
+def logs(monkeypatch: pytest.MonkeyPatch) -> Logs:
+    logs = Logs()
+    monkeypatch.setattr(sync, "log", logs)
+    return logs
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[HttpClient]:
+    client = HttpClient()
+    yield client
+    await client.close()
+
+
+@pytest.fixture
+def syncing(ctx: Context, client: HttpClient, logs: Logs) -> AppSync:
+    return AppSync(ctx, client, ports=())
+
+
+AddApp = Callable[[str], Any]
+
+
+@pytest.fixture
+async def add_app(ctx: Context) -> AsyncIterator[AddApp]:
+    """Starts an application that registers with the server under test."""
+    server = web.Application()
+    server.add_routes(RegisterApi(ctx).routes())
+    apps: list[SdkApp] = []
+    async with TestServer(server) as api, aiohttp.ClientSession() as session:
+
+        async def add(line: str) -> SdkApp:
+            app = SdkApp(line, str(api.make_url("")).rstrip("/"), session)
+            apps.append(app)
+            await app.start()
+            return app
+
+        yield add
+        for app in apps:
+            await app.stop()
+
+
+@contextlib.asynccontextmanager
+async def answering(status: int, body: bytes = b"", **headers: str) -> AsyncIterator[str]:
+    """A server that answers every request alike; yields the URL of a path on it."""
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(
+            status=status, body=body, headers={k.replace("_", "-"): v for k, v in headers.items()}
+        )
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", answer)
+    async with TestServer(app) as server:
+        yield str(server.make_url("/api/inngest"))
+
+
+@contextlib.asynccontextmanager
+async def running(work: Any) -> AsyncIterator[asyncio.Task[None]]:
+    task = asyncio.ensure_future(work)
+    try:
+        yield task
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+def closed_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+# -- ping
+
+
+@pytest.mark.parametrize("line", LINES)
+async def test_a_ping_makes_an_app_register(
+    ctx: Context, syncing: AppSync, add_app: AddApp, line: str
+) -> None:
+    app = await add_app(line)
+    for _ in range(2):
+        result = await syncing.ping(app.url)
+        assert (result.ok, result.message, result.sdk) == (True, "", BODIES[line]["sdk"])
+    assert await ctx.engine.apps() == {line: app.url}
+    request, body = app.pings[0]
+    assert request.headers["X-Inngest-Server-Kind"] == "dev"
+    assert request.headers["Content-Type"] == "application/json"
+    assert "X-Inngest-Signature" not in request.headers
+    assert json.loads(body) == {"url": app.url}
+
+
+async def test_a_ping_is_signed(ctx: Context, syncing: AppSync, add_app: AddApp) -> None:
+    ctx.signing_keys, ctx.dev = [KEY], False
+    app = await add_app("ts4")
+    app.key = KEY
+    assert (await syncing.ping(app.url)).ok
+    request, body = app.pings[0]
+    assert request.headers["X-Inngest-Server-Kind"] == "cloud"
+    assert verify(body, request.headers["X-Inngest-Signature"], [KEY], NOW // 1000)
+
+
+async def test_no_ping_without_a_key_outside_dev(ctx: Context, syncing: AppSync, add_app: AddApp) -> None:
+    ctx.dev = False
+    app = await add_app("ts4")
+    result = await syncing.ping(app.url)
+    assert result.code == "missing_server_signing_key"
+    assert app.pings == []
+
+
+@pytest.mark.parametrize("line", LINES)
+async def test_a_refused_registration_is_known_from_every_sdk(
+    ctx: Context, syncing: AppSync, add_app: AddApp, line: str
+) -> None:
+    app = await add_app(line)
+    function = {**BODIES[line]["functions"][0], "idempotency": "event.data. >"}
+    app.change = {"functions": [function]}
+    result = await syncing.ping(app.url)
+    assert result.code == "invalid_function"
+    assert "idempotency: invalid expression" in result.message
+    assert await ctx.engine.apps() == {}
+
+
+@pytest.mark.parametrize("line", ["py", "ts3"])
+async def test_an_app_with_another_key_is_unauthorized(
+    ctx: Context, syncing: AppSync, add_app: AddApp, line: str
+) -> None:
+    ctx.signing_keys = [KEY]
+    app = await add_app(line)
+    result = await syncing.ping(app.url)
+    assert result.code == "unauthorized"
+    assert "both need the same signing key" in result.message
+
+
+async def test_an_app_may_register_under_another_url(ctx: Context, syncing: AppSync, add_app: AddApp) -> None:
+    app = await add_app("ts4")
+    app.change = {"url": "https://app.example.com/api/inngest"}
+    assert (await syncing.ping(app.url)).ok
+
+
+async def test_an_app_that_registers_elsewhere_is_told_apart(
+    ctx: Context, syncing: AppSync, add_app: AddApp
+) -> None:
+    answer = b'{"message":"Successfully registered","modified":true}'
+    async with answering(200, answer, X_Inngest_SDK="inngest-js:v4.24.0") as url:
+        result = await syncing.ping(url)
+    assert result.code == "unknown"
+    assert "nothing is registered here under this URL" in result.message
+
+
+async def test_redirects_are_followed(ctx: Context, syncing: AppSync, add_app: AddApp) -> None:
+    app = await add_app("go")
+    async with answering(308, Location=app.url) as url:
+        assert (await syncing.ping(url)).ok
+    request, body = app.pings[0]
+    assert (request.method, json.loads(body)) == ("PUT", {"url": url})
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "sdk", "code", "message"),
+    [
+        (200, b"<html>", "", "not_sdk", "what answers is no Inngest SDK: it answered 200"),
+        (405, b"", "", "not_sdk", "what answers is no Inngest SDK: it answered 405"),
+        (401, b'{"message":"Unauthorized"}', "", "unauthorized", None),
+        (403, b"", "", "forbidden", "the app does not allow this request: it answered 403"),
+        (404, b"Not Found", "", "url_not_found", None),
+        (500, b"[]", "x", "internal_server_error", "the app failed: it answered 500"),
+        (500, b'{"message":"boom"}', "x", "internal_server_error", "the app failed: boom"),
+        (418, b'{"message":"teapot"}', "x", "http_not_ok", "teapot"),
+        (400, b'{"error":"Invalid signing key"}', "x", "invalid_signing_key", "Invalid signing key"),
+        (400, b'{"message":"missing signing key"}', "x", "missing_signing_key", "missing signing key"),
+        (400, b'{"message":"missing branch name"}', "x", "missing_branch_env_name", "missing branch name"),
+        (
+            500,
+            b'{"code":"function_config_invalid","message":"no functions found"}',
+            "x",
+            "no_functions",
+            "no functions found",
+        ),
+        (
+            200,
+            b'{"code":"sdk_version_denied","status":400,"error":"sdk: refused"}',
+            "x",
+            "sdk_version_denied",
+            "sdk: refused",
+        ),
+        (
+            400,
+            b'{"code":"server_kind_mismatch","message":"Sync rejected"}',
+            "x",
+            "server_kind_mismatch",
+            None,
+        ),
+        (400, b'{"message":"Expected server kind cloud, got dev"}', "x", "server_kind_mismatch", None),
+    ],
+)
+async def test_failures_have_a_code_and_a_message(
+    syncing: AppSync, status: int, body: bytes, sdk: str, code: str, message: str | None
+) -> None:
+    headers = {"X_Inngest_SDK": sdk} if sdk else {}
+    async with answering(status, body, **headers) as url:
+        result = await syncing.ping(url)
+    assert result.code == code
+    assert message is None or result.message == message
+
+
+async def test_what_cannot_be_called_is_said_to(syncing: AppSync) -> None:
+    result = await syncing.ping(f"http://127.0.0.1:{closed_port()}/api/inngest")
+    assert result.code == "unreachable"
+    assert "cannot connect to 127.0.0.1:" in result.message
+    assert (await syncing.ping("ftp://127.0.0.1/")).code == "unsupported_protocol"
+
+
+async def test_a_silent_app_is_unreachable(syncing: AppSync) -> None:
+    async def nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(nothing, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        result = await syncing.ping(f"http://127.0.0.1:{port}/", seconds=0.05)
+    assert result.code == "unreachable"
+    assert "timeout" in result.message
+
+
+# -- the loops
+
+
+async def test_named_urls_are_tried_until_they_register(
+    ctx: Context, syncing: AppSync, logs: Logs, add_app: AddApp
+) -> None:
+    first, second = await add_app("py"), await add_app("go")
+    await second.stop()
+    async with running(syncing.watch([first.url, second.url], every=0.01)) as task:
+        await eventually(lambda: ctx.engine.reads > 20)
+        assert [entry["url"] for entry in logs.of("sync.failed")] == [second.url]
+        await second.start()
+        await eventually(task.done)
+    assert await ctx.engine.apps() == {"py": first.url, "go": second.url}
+    assert len(logs.of("sync.failed")) == 1
+    assert [entry["url"] for entry in logs.of("sync.recovered")] == [second.url]
+    assert len(first.pings) == 1
+
+
+async def test_registered_apps_are_asked_again(
+    ctx: Context, syncing: AppSync, logs: Logs, add_app: AddApp
+) -> None:
+    app = await add_app("ts3")
+    await syncing.ping(app.url)
+    async with running(syncing.poll(every=0.01)):
+        app.change = {"functions": BODIES["ts3"]["functions"][:1]}
+        await eventually(lambda: len(app.pings) > 5)
+        live = [fn for fn in (await ctx.engine.registry()).functions.values() if not fn.archived]
+        assert len(live) == 1
+        await app.stop()
+        await eventually(lambda: len(logs.of("sync.failed")) == 1)
+        await app.start()
+        await eventually(lambda: len(logs.of("sync.recovered")) == 1)
+    assert len(logs.of("sync.failed")) == 1
+
+
+async def test_a_store_that_is_down_stops_no_loop(
+    ctx: Context, syncing: AppSync, logs: Logs, add_app: AddApp
+) -> None:
+    app = await add_app("ts4")
+    ctx.engine.down = True
+    async with (
+        running(syncing.watch([app.url], every=0.01)) as watching,
+        running(syncing.poll(every=0.01)) as polling,
+        running(syncing.discover(every=0.01)) as discovering,
+    ):
+        await eventually(lambda: ctx.engine.reads > 20)
+        ctx.engine.down = False
+        await eventually(watching.done)
+        assert not polling.done()
+        assert not discovering.done()
+    assert await ctx.engine.apps() == {"ts4": app.url}
+
+
+async def test_apps_on_this_host_are_found(
+    ctx: Context, client: HttpClient, logs: Logs, add_app: AddApp
+) -> None:
+    app = await add_app("ts4")
+    async with answering(404) as other:
+        served = AppSync(ctx, client, ports=[app.port, closed_port(), int(other.split(":")[2].split("/")[0])])
+        async with running(served.discover(every=0.01)):
+            await eventually(lambda: bool(app.pings))
+            rounds = ctx.engine.reads
+            await eventually(lambda: ctx.engine.reads > rounds + 20)
+    assert await ctx.engine.apps() == {"ts4": app.url}
+    [(request, body)] = app.pings
+    assert json.loads(body) == {"url": f"http://localhost:{app.port}/api/inngest"}
+    assert request.headers["Host"] == f"localhost:{app.port}"
+    assert logs.entries == []
+
+
+async def test_what_else_listens_is_left_in_peace(ctx: Context, client: HttpClient, logs: Logs) -> None:
+    asked: list[str] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        asked.append(request.path)
+        return web.Response(status=404)
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", answer)
+    server = TestServer(app)
+    await server.start_server()
+    discovering = AppSync(ctx, client, ports=[server.port or 0]).discover(every=0.01)
+    async with server, running(discovering):
+        await eventually(lambda: len(asked) == len(sync.PATHS))
+        rounds = ctx.engine.reads
+        await eventually(lambda: ctx.engine.reads > rounds + 10)
+    assert asked == list(sync.PATHS)
+    assert logs.entries == []
+
+
+async def test_an_app_that_is_found_but_fails_is_logged_once(
+    ctx: Context, client: HttpClient, logs: Logs, add_app: AddApp
+) -> None:
+    app = await add_app("ts4")
+    app.change = {"functions": [{}]}
+    async with running(AppSync(ctx, client, ports=[app.port]).discover(every=0.01)):
+        await eventually(lambda: len(logs.of("sync.failed")) == 1)
+    [entry] = logs.of("sync.failed")
+    assert (entry["code"], entry["url"]) == ("invalid_function", f"http://localhost:{app.port}/api/inngest")
+
+
+async def test_all_of_it_runs_and_ends_together(
+    ctx: Context, client: HttpClient, logs: Logs, add_app: AddApp
+) -> None:
+    named, found = await add_app("py"), await add_app("ts4")
+    served = AppSync(ctx, client, ports=[found.port])
+    async with running(served.run(urls=[named.url], poll_every=0.01)) as task:
+        await eventually(lambda: len(named.pings) > 2 and len(found.pings) > 2)
+        assert not task.done()
+    assert task.cancelled()
+
+
+def test_where_it_looks() -> None:
+    ports = default_ports({})
+    assert {80, 443, 3000, 3010, 4321, 5000, 5173, 8000, 8080, 8081, 8787, 8888, 8910, 8915} <= set(ports)
+    assert default_ports({"PORT": "9876"}) == (*ports, 9876)
+    assert default_ports({"PORT": "8080"}) == default_ports({"PORT": "x"}) == ports
+    assert local_url(80, "/a") == "http://localhost/a"
+    assert local_url(443, "/a") == "https://localhost/a"
+    assert local_url(3000, "/a") == "http://localhost:3000/a"
