@@ -302,7 +302,12 @@ class EngineState:
         else:
             state = None
         item = replace(item)
-        entry = self._queue.add(item, partition or runner_items(item.fn), max(item.queued, scope.now))
+        entry = self._queue.add(
+            item,
+            partition or runner_items(item.fn),
+            max(item.queued, scope.now),
+            admitted=state.run.work if state is not None and item.kind is Kind.START else None,
+        )
         self._entries[job] = entry
         if state is not None:
             state.entries[job] = entry

@@ -34,13 +34,16 @@ class State(IntEnum):
 
 
 class Entry:
-    """An item in the queue."""
+    """An item in the queue. ``admitted`` is the partition that it belongs to once it has been leased, if that
+    is another: a run that has its place must not wait behind those who wait for theirs.
+    """
 
-    __slots__ = ("held", "item", "mark", "part", "state", "until")
+    __slots__ = ("admitted", "held", "item", "mark", "part", "state", "until")
 
-    def __init__(self, item: Item, part: Part) -> None:
+    def __init__(self, item: Item, part: Part, admitted: Partition | None) -> None:
         self.item = item
         self.part = part
+        self.admitted = admitted
         self.state = State.GONE
         self.mark = 0
         self.until = 0
@@ -129,15 +132,22 @@ class MemoryQueue:
 
     # -- entries --
 
-    def add(self, item: Item, definition: Partition, now: int) -> Entry:
+    def add(self, item: Item, definition: Partition, now: int, *, admitted: Partition | None = None) -> Entry:
         """Put a new item: ready if it is due, else a timer."""
-        part = self._parts.get(definition.id)
-        if part is None:
-            part = self._parts[definition.id] = Part(definition, item.queue)
-        part.size += 1
-        entry = Entry(item, part)
+        entry = Entry(item, self._enter(definition, item.queue), admitted)
         self.put(entry, now)
         return entry
+
+    def _enter(self, definition: Partition, queue: Queue) -> Part:
+        part = self._parts.get(definition.id)
+        if part is None:
+            part = self._parts[definition.id] = Part(definition, queue)
+        part.size += 1
+        return part
+
+    def _leave(self, part: Part) -> None:
+        part.size -= 1
+        self._forget(part)
 
     def put(self, entry: Entry, now: int) -> None:
         """(Re)insert an entry by its item's due time."""
@@ -178,9 +188,8 @@ class MemoryQueue:
             self._bury(entry)
         entry.state = State.GONE
         entry.mark = -1
-        entry.part.size -= 1
         self._release(entry)
-        self._forget(entry.part)
+        self._leave(entry.part)
 
     def _bury(self, entry: Entry) -> None:
         """Timers that were taken back must not stay until they would have been due, which may be a year."""
@@ -261,8 +270,7 @@ class MemoryQueue:
             if definition.run_cell is not None and not self._free(definition.run_cell, fn, item.run):
                 self._park(part, definition.run_cell)
                 return False
-            # Only the first lease counts: a start that is tried again has been admitted.
-            if definition.throttle and not item.epoch and not self._throttle(part, fn, now):
+            if definition.throttle and not self._throttle(part, fn, now):
                 return False
         for cell in cells:
             self._cell(cell.key).holders.add(item.job)
@@ -395,6 +403,10 @@ class MemoryQueue:
         self._leased.discard(entry)
         entry.state = State.GONE
         self._release(entry)
+        if entry.admitted is not None:
+            self._leave(entry.part)
+            entry.part, entry.admitted = self._enter(entry.admitted, entry.part.queue), None
+            entry.item.partition = entry.part.definition.id
         self.put(entry, now)
 
     def next_due(self, queue: Queue) -> int | None:

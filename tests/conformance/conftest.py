@@ -1,0 +1,110 @@
+"""One suite for every engine store and every event stream.
+
+A backend takes part by one entry in ``ENGINES`` or ``STREAMS``: an async context manager that prepares a
+place for its data and yields a `Place`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Generic, Protocol, TypeVar
+
+import pytest
+from engine_bench import Bench
+
+from inngest.backends.memory.engine import MemoryEngineStore
+from inngest.backends.memory.stream import MemoryEventStream
+from inngest.ports.engine import EngineStore
+from inngest.ports.stream import EventStream
+
+S = TypeVar("S", covariant=True)
+
+
+class Place(Protocol[S]):
+    """Where a backend keeps its data."""
+
+    def store(self) -> S:
+        """A new store, not opened, on the data of this place."""
+
+    async def crash(self) -> None:
+        """End the stores made so far without any farewell, as far as one process can."""
+
+
+class Backend(Generic[S]):
+    def __init__(
+        self, place: Callable[[Path], AbstractAsyncContextManager[Place[S]]], *, durable: bool
+    ) -> None:
+        self.place = place
+        self.durable = durable
+
+
+class _Memory(Generic[S]):
+    """Nothing outlives a store in memory."""
+
+    def __init__(self, make: Callable[[], S]) -> None:
+        self.store = make
+
+    async def crash(self) -> None:
+        raise AssertionError("a store in memory does not come back")
+
+
+@asynccontextmanager
+async def memory_engine(_: Path) -> AsyncIterator[Place[EngineStore]]:
+    yield _Memory(MemoryEngineStore)
+
+
+@asynccontextmanager
+async def memory_stream(_: Path) -> AsyncIterator[Place[EventStream]]:
+    yield _Memory(MemoryEventStream)
+
+
+ENGINES: dict[str, Backend[EngineStore]] = {
+    "memory": Backend(memory_engine, durable=False),
+}
+
+STREAMS: dict[str, Backend[EventStream]] = {
+    "memory": Backend(memory_stream, durable=False),
+}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "durable: closes or crashes the store and expects all to be there")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    durable = metafunc.definition.get_closest_marker("durable") is not None
+    for fixture, backends in (("engine_backend", ENGINES), ("stream_backend", STREAMS)):
+        if fixture in metafunc.fixturenames:
+            names = [name for name, backend in backends.items() if backend.durable or not durable]
+            metafunc.parametrize(fixture, names, scope="function")
+
+
+@pytest.fixture
+async def engine(engine_backend: str, tmp_path: Path) -> AsyncIterator[Bench]:
+    """An engine store, empty and open, with the handles that tests move it by."""
+    async with ENGINES[engine_backend].place(tmp_path) as place:
+        bench = Bench(place)
+        await bench.start()
+        try:
+            yield bench
+        finally:
+            await bench.store.close()
+
+
+@pytest.fixture
+async def stream_place(stream_backend: str, tmp_path: Path) -> AsyncIterator[Place[EventStream]]:
+    async with STREAMS[stream_backend].place(tmp_path) as place:
+        yield place
+
+
+@pytest.fixture
+async def stream(stream_place: Place[EventStream]) -> AsyncIterator[EventStream]:
+    """An event stream with the groups "runner" and "indexer", empty and open."""
+    made = stream_place.store()
+    await made.open()
+    try:
+        yield made
+    finally:
+        await made.close()
