@@ -45,10 +45,9 @@ async def test_a_run_with_its_steps(engine: Bench, crash: bool) -> None:
     run = await engine.create(
         start=partition(FN, "s", Cell("c", 0), run_cell=Cell("r", 1), throttle="t"), lock="lock", priority=3
     )
-    await engine.commit(
-        Begin(at=5), Adopt(version=2), ForcePlan(), Await(steps=["a", "b"]), SaveStep(step="b", value=b'"\xc3\xa9"'),
-        SaveStep(step="z", value=b"1"), run=run.id,
-    )  # fmt: skip
+    head = [Begin(at=5), Adopt(version=2), ForcePlan(), Await(steps=["a", "b"])]
+    steps = [SaveStep(step="b", value=b'"\xc3\xa9"'), SaveStep(step="z", value=b"1")]
+    await engine.commit(*head, *steps, run=run.id)
     before = await engine.store.run(run.id)
     assert before is not None
     before = before.copy()
@@ -362,12 +361,8 @@ async def test_nothing_of_a_stale_commit(engine: Bench, crash: bool) -> None:
 
 async def test_a_continuation_that_was_taken(engine: Bench, crash: bool) -> None:
     run = await engine.create()
-    committed = await engine.complete(
-        await engine.one(),
-        SaveStep(step="a", value=b"1"),
-        Enqueue(item=engine.item(run, job="next")),
-        take=True,
-    )
+    leased, following = await engine.one(), Enqueue(item=engine.item(run, job="next"))
+    committed = await engine.complete(leased, SaveStep(step="a", value=b"1"), following, take=True)
     assert committed.next is not None
     await engine.reopen(crash=crash)
     engine.expire()

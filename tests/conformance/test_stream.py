@@ -146,31 +146,35 @@ async def test_many_publishers_at_once(stream: EventStream) -> None:
         assert names.index(f"{n}-a") < names.index(f"{n}-b")
 
 
+class Restartable:
+    """A stream with a way to restart it."""
+
+    def __init__(self, place: Any) -> None:
+        self.place = place
+
+    async def start(self) -> None:
+        self.stream = self.place.store()
+        await self.stream.open()
+
+    async def restart(self, *, crash: bool) -> None:
+        if crash:
+            await self.place.crash()
+        else:
+            await self.stream.close()
+        await self.start()
+
+
 @pytest.fixture
-async def durable_stream(stream_place: Any, stream: EventStream) -> AsyncIterator[Any]:
-    """The stream with a way to restart it."""
-
-    class Restartable:
-        def __init__(self) -> None:
-            self.stream = stream
-
-        async def restart(self, *, crash: bool) -> None:
-            if crash:
-                await stream_place.crash()
-            else:
-                await self.stream.close()
-            self.stream = stream_place.store()
-            await self.stream.open()
-
-    restartable = Restartable()
+async def durable_stream(stream_place: Any) -> AsyncIterator[Restartable]:
+    restartable = Restartable(stream_place)
+    await restartable.start()
     yield restartable
-    if restartable.stream is not stream:
-        await restartable.stream.close()
+    await restartable.stream.close()
 
 
 @pytest.mark.durable
 @pytest.mark.parametrize("crash", [False, True])
-async def test_accepted_events_survive(durable_stream: Any, crash: bool) -> None:
+async def test_accepted_events_survive(durable_stream: Restartable, crash: bool) -> None:
     await durable_stream.stream.publish(_events(*"abc"))
     await durable_stream.restart(crash=crash)
     assert await _all(durable_stream.stream, 3) == list("abc")
@@ -179,7 +183,7 @@ async def test_accepted_events_survive(durable_stream: Any, crash: bool) -> None
 
 @pytest.mark.durable
 @pytest.mark.parametrize("crash", [False, True])
-async def test_what_was_not_acknowledged_is_delivered_again(durable_stream: Any, crash: bool) -> None:
+async def test_what_was_not_acknowledged_is_delivered_again(durable_stream: Restartable, crash: bool) -> None:
     await durable_stream.stream.publish(_events(*"abc"))
     first = await _fetch(durable_stream.stream, limit=1)
     await _fetch(durable_stream.stream, limit=1)
@@ -191,7 +195,7 @@ async def test_what_was_not_acknowledged_is_delivered_again(durable_stream: Any,
 
 
 @pytest.mark.durable
-async def test_what_was_acknowledged_is_gone_after_an_orderly_restart(durable_stream: Any) -> None:
+async def test_what_was_acknowledged_is_gone_after_an_orderly_restart(durable_stream: Restartable) -> None:
     await durable_stream.stream.publish(_events(*"abc"))
     await _all(durable_stream.stream, 3)
     await durable_stream.restart(crash=False)
