@@ -1,0 +1,35 @@
+"""An HTTP/1.1 client for calling applications all day: kept connections, one future a call."""
+
+from __future__ import annotations
+
+from inngest.drivers.http.client import HttpClient
+from inngest.drivers.http.connection import HttpResponse
+from inngest.drivers.http.errors import (
+    HttpClientClosed,
+    HttpError,
+    HttpProtocolError,
+    HttpTimeout,
+    HttpTooLarge,
+    HttpUnreachable,
+    InvalidHeader,
+    TooManyRedirects,
+    UnsupportedUrl,
+)
+from inngest.drivers.http.head import CLIENT_HEADERS
+from inngest.drivers.http.target import Target
+
+__all__ = [
+    "CLIENT_HEADERS",
+    "HttpClient",
+    "HttpClientClosed",
+    "HttpError",
+    "HttpProtocolError",
+    "HttpResponse",
+    "HttpTimeout",
+    "HttpTooLarge",
+    "HttpUnreachable",
+    "InvalidHeader",
+    "Target",
+    "TooManyRedirects",
+    "UnsupportedUrl",
+]

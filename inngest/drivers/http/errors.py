@@ -1,0 +1,79 @@
+"""Why a call over HTTP gave no response. Messages name ``host:port``, never a credential or a header
+value.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from inngest.core.errors import InngestError
+
+
+class HttpError(InngestError):
+    """Base of every error that :class:`~inngest.drivers.http.HttpClient` raises."""
+
+
+class HttpUnreachable(HttpError):
+    """No connection: the name does not resolve, nobody listens, or TLS could not be agreed."""
+
+    def __init__(self, where: str, reason: str) -> None:
+        super().__init__(f"cannot connect to {where}: {reason}")
+        self.where = where
+        self.reason = reason
+
+
+class HttpTimeout(HttpError):
+    """Time ran out: by ``phase``, the client's limit to ``connect`` or the caller's in ``total``."""
+
+    def __init__(self, where: str, *, phase: Literal["connect", "total"], seconds: float, doing: str) -> None:
+        super().__init__(f"{phase} timeout of {seconds:g} s passed while {doing} {where}")
+        self.where = where
+        self.phase = phase
+        self.seconds = seconds
+
+
+class HttpProtocolError(HttpError):
+    """The peer did not speak HTTP, or stopped before the end of its response."""
+
+    def __init__(self, where: str, reason: str) -> None:
+        super().__init__(f"{where}: {reason}")
+        self.where = where
+        self.reason = reason
+
+
+class StaleConnection(HttpProtocolError):
+    """The connection was closed before the request, or a kept one before any byte of response."""
+
+
+class HttpTooLarge(HttpError):
+    """The response's ``head`` or ``body`` (decompressed), by ``part``, is larger than ``limit`` bytes."""
+
+    def __init__(self, where: str, *, part: Literal["head", "body"], limit: int) -> None:
+        super().__init__(f"{where}: the response {part} is larger than {limit} bytes")
+        self.where = where
+        self.part = part
+        self.limit = limit
+
+
+class TooManyRedirects(HttpError):
+    """The chain of redirects is longer than ``limit``; ``url`` is where it stood."""
+
+    def __init__(self, url: str, *, limit: int) -> None:
+        super().__init__(f"more than {limit} redirects, the last one from {url}")
+        self.url = url
+        self.limit = limit
+
+
+class UnsupportedUrl(HttpError):
+    """A URL that cannot be called: its scheme, host, port or characters, or a redirect from https to http."""
+
+
+class InvalidHeader(HttpError):
+    """A request method, header name or header value that cannot be put on the wire."""
+
+
+class HttpClientClosed(HttpError):
+    """The client was closed before or during the call."""
+
+    def __init__(self) -> None:
+        super().__init__("the HTTP client is closed")
