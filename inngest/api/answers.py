@@ -1,0 +1,89 @@
+"""JSON in and out of the REST APIs: envelopes, parameters and times (wire protocol section 6)."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import msgspec
+from aiohttp import web
+
+from inngest.core.times import rfc3339
+
+T = TypeVar("T")
+
+JSON = "application/json"
+_encode = msgspec.json.Encoder().encode
+
+
+class ApiError(Exception):
+    """Ends a request with an error that the client is told of. ``code`` is for programs."""
+
+    def __init__(self, status: int, message: str, *, code: str = "", data: Any = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.code = code
+        self.data = data
+
+
+def answer(value: Any, status: int = 200) -> web.Response:
+    """Bare JSON."""
+    return web.Response(status=status, body=_encode(value), content_type=JSON)
+
+
+def raw_answer(body: bytes) -> web.Response:
+    """JSON that is text already."""
+    return web.Response(body=body, content_type=JSON)
+
+
+def enveloped(value: Any, now: int, status: int = 200) -> web.Response:
+    """The success envelope of v1."""
+    metadata = {"fetched_at": rfc3339(now), "cached_until": None}
+    return answer({"data": value, "metadata": metadata}, status)
+
+
+def error_answer(status: int, message: str, *, code: str = "", data: Any = None) -> web.Response:
+    """The error envelope of every API; TypeScript SDKs need both ``error`` and ``status`` in it."""
+    body: dict[str, Any] = {"error": message, "data": data, "status": status}
+    return answer({"code": code, **body} if code else body, status)
+
+
+async def read_json(request: web.Request, of: type[T]) -> T:
+    """The body, decoded. Raises `ApiError` 400 that names what is wrong and where."""
+    try:
+        return msgspec.json.decode(await request.read(), type=of)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ApiError(400, f"Invalid request body: {error}") from None
+
+
+def parse_time(text: str, name: str) -> int:
+    """RFC 3339 to Unix milliseconds; without an offset it is UTC. Raises `ApiError` 400."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ApiError(400, f"{name} must be an RFC 3339 time, not {text[:64]!r}") from None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return int(moment.timestamp() * 1000)
+
+
+def time_parameter(request: web.Request, name: str) -> int:
+    """A query parameter that is a time; 0 if it is absent."""
+    text = request.query.get(name)
+    return parse_time(text, name) if text else 0
+
+
+def limit_parameter(request: web.Request, default: int, most: int) -> int:
+    """The query parameter ``limit``, at most ``most``."""
+    text = request.query.get("limit")
+    if not text:
+        return default
+    if not (text.isascii() and text.isdecimal()) or int(text) < 1:
+        raise ApiError(400, f"limit must be an integer from 1 to {most}, not {text[:64]!r}")
+    return min(int(text), most)
+
+
+def optional_time(ms: int) -> str | None:
+    """A time as it is shown, None for one that is not yet."""
+    return rfc3339(ms) if ms else None

@@ -1,0 +1,121 @@
+"""What SDKs, test suites and tools ask of a development server (wire protocol sections 2.5 and 6.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from urllib.parse import parse_qsl
+
+from aiohttp import web
+
+from inngest.api.answers import ApiError, answer, raw_answer
+from inngest.api.context import ApiContext
+from inngest.api.verbs import invoke, remove_app
+from inngest.api.views import function_view
+from inngest.core.functions import App
+from inngest.core.registration import normalise_url
+
+_Handler = Callable[[web.Request], Awaitable[web.Response]]
+
+
+class DevApi:
+    def __init__(self, ctx: ApiContext) -> None:
+        self._ctx = ctx
+
+    def routes(self) -> list[web.RouteDef]:
+        ctx = self._ctx
+        return [
+            web.post("/invoke/{slug}", self.invoke),
+            web.delete("/fn/remove", self.remove),
+            web.post("/fn/step-limit", self._setting(ctx.limits.set_max_steps)),
+            web.delete("/fn/step-limit", self._resetting(ctx.limits.set_max_steps)),
+            web.post("/fn/state-size-limit", self._setting(ctx.limits.set_max_state)),
+            web.delete("/fn/state-size-limit", self._resetting(ctx.limits.set_max_state)),
+        ]
+
+    def public_routes(self) -> list[web.RouteDef]:
+        return [
+            web.get("/dev", self.describe),
+            web.get("/health", self.health),
+            web.post("/dev/traces", self.traces),
+        ]
+
+    async def health(self, request: web.Request) -> web.Response:
+        return answer({"status": 200, "message": "OK"})
+
+    async def describe(self, request: web.Request) -> web.Response:
+        """By a 404 the SDKs know that this is no development server."""
+        ctx = self._ctx
+        if not ctx.dev:
+            raise ApiError(404, "This is not a development server")
+        functions = [fn for fn in ctx.registry.functions.values() if not fn.archived]
+        return answer(
+            {
+                "version": ctx.version,
+                "authed": False,
+                "startOpts": ctx.start_options,
+                "functions": [function_view(fn) for fn in functions],
+                "handlers": [
+                    {"appName": app.name, "url": app.url, "sdk": f"{app.sdk_language}:v{app.sdk_version}"}
+                    for app in ctx.registry.apps.values()
+                    if not app.archived
+                ],
+                "isSingleNodeService": False,
+                "isMissingSigningKey": not ctx.signing_keys,
+                "isMissingEventKeys": not ctx.event_keys,
+                "features": {},
+            }
+        )
+
+    async def traces(self, request: web.Request) -> web.Response:
+        """OTLP, let go."""
+        await request.release()
+        return raw_answer(b'{"partialSuccess":{}}')
+
+    async def invoke(self, request: web.Request) -> web.Response:
+        event = await invoke(self._ctx, request.match_info["slug"], await request.read())
+        return answer({"id": event.id, "status": 200})
+
+    async def remove(self, request: web.Request) -> web.Response:
+        url = request.query.get("url", "")
+        app = find_by_url(self._ctx, url)
+        if app is None:
+            raise ApiError(404, f"No app is registered at {url[:200]!r}")
+        await remove_app(self._ctx, app)
+        return answer({"ok": True, "status": 200})
+
+    def _setting(self, change: Callable[[str, int | None], None]) -> _Handler:
+        async def handle(request: web.Request) -> web.Response:
+            values = await _values(request)
+            text = values.get("limit", "")
+            if not (text.isascii() and text.isdecimal()):
+                raise ApiError(400, f"Invalid limit: {text[:64]}")
+            change(self._function(values), int(text))
+            return answer({"status": 200})
+
+        return handle
+
+    def _resetting(self, change: Callable[[str, int | None], None]) -> _Handler:
+        async def handle(request: web.Request) -> web.Response:
+            change(self._function(await _values(request)), None)
+            return answer({"status": 200})
+
+        return handle
+
+    def _function(self, values: dict[str, str]) -> str:
+        fn = self._ctx.registry.by_slug(values.get("functionId", ""))
+        if fn is None:
+            raise ApiError(404, f"Unknown function: {values.get('functionId', '')[:200]}")
+        return fn.id
+
+
+def find_by_url(ctx: ApiContext, url: str) -> App | None:
+    """The app that is registered at a URL, however that is spelt."""
+    wanted = normalise_url(url) if url else ""
+    apps = (app for app in ctx.registry.apps.values() if not app.archived)
+    return next((app for app in apps if normalise_url(app.url) == wanted), None)
+
+
+async def _values(request: web.Request) -> dict[str, str]:
+    """What is in the query, and in a form if that is the body."""
+    form = parse_qsl((await request.read()).decode("utf-8", "replace"))
+    return {**dict(form), **request.query}

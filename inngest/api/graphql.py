@@ -1,0 +1,112 @@
+"""``POST /v0/gql`` (wire protocol section 6.5)."""
+
+from __future__ import annotations
+
+import re
+from functools import cache, lru_cache
+from importlib.resources import files
+from inspect import isawaitable
+from typing import Any
+
+import structlog
+from aiohttp import web
+from graphql import (
+    DocumentNode,
+    ExecutionResult,
+    GraphQLError,
+    GraphQLObjectType,
+    GraphQLSchema,
+    build_schema,
+    execute,
+    parse,
+    validate,
+)
+from msgspec import Struct
+
+from inngest.api.answers import ApiError, answer, read_json
+from inngest.api.context import ApiContext
+from inngest.api.mutations import Mutations
+from inngest.api.queries import Queries
+from inngest.core.errors import StoreUnavailable
+
+log = structlog.get_logger("inngest.graphql")
+
+MAX_TOKENS = 10_000
+"""Of one query: more is no query that a person or a tool has written."""
+
+
+class _Request(Struct):
+    query: str
+    variables: dict[str, Any] | None = None
+    operationName: str | None = None  # noqa: N815 (as on the wire)
+
+
+@cache
+def schema() -> GraphQLSchema:
+    """The schema of ``schema.graphql``; resolvers get arguments in snake case."""
+    built = build_schema(files("inngest.api").joinpath("schema.graphql").read_text("utf-8"))
+    for kind in built.type_map.values():
+        if isinstance(kind, GraphQLObjectType):
+            for each in kind.fields.values():
+                for name, argument in each.args.items():
+                    argument.out_name = _snake_case(name)
+    return built
+
+
+def _snake_case(name: str) -> str:
+    return re.sub(r"(?<=[a-z0-9])([A-Z]+)", r"_\1", name).lower()
+
+
+@lru_cache(maxsize=256)
+def _checked(query: str) -> DocumentNode | tuple[GraphQLError, ...]:
+    """The parsed query, or what is wrong with it. Tools ask the same few queries over and over."""
+    try:
+        document = parse(query, max_tokens=MAX_TOKENS)
+    except GraphQLError as error:
+        return (error,)
+    errors = validate(schema(), document)
+    return tuple(errors) if errors else document
+
+
+class GraphQLApi:
+    def __init__(self, ctx: ApiContext) -> None:
+        self._root = {**Queries(ctx).fields(), **Mutations(ctx).fields()}
+
+    def routes(self) -> list[web.RouteDef]:
+        return [web.post("/v0/gql", self.handle)]
+
+    async def handle(self, request: web.Request) -> web.Response:
+        asked = await read_json(request, _Request)
+        document = _checked(asked.query)
+        if not isinstance(document, DocumentNode):
+            return answer({"data": None, "errors": [error.formatted for error in document]})
+        result = execute(
+            schema(),
+            document,
+            root_value=self._root,
+            variable_values=asked.variables,
+            operation_name=asked.operationName,
+        )
+        if isawaitable(result):
+            result = await result
+        assert isinstance(result, ExecutionResult)
+        body: dict[str, Any] = {"data": result.data}
+        if result.errors:
+            body["errors"] = [_told(error) for error in result.errors]
+        return answer(body)
+
+
+def _told(error: GraphQLError) -> dict[str, Any]:
+    """The error as the client sees it: what was not meant for it goes to the log."""
+    formatted: dict[str, Any] = dict(error.formatted)
+    cause = error.original_error
+    if isinstance(cause, ApiError):
+        formatted["message"] = cause.message
+        formatted["extensions"] = {"status": cause.status, **({"code": cause.code} if cause.code else {})}
+    elif isinstance(cause, StoreUnavailable):
+        log.error("a backing system does not answer", action="graphql.unavailable", error=str(cause))
+        formatted["message"] = "A backing system of the server does not answer; try again"
+    elif cause is not None and not isinstance(cause, GraphQLError):
+        log.error("query failed", action="graphql.failed", path=error.path, exc_info=cause)
+        formatted["message"] = "Internal server error"
+    return formatted

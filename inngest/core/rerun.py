@@ -1,0 +1,80 @@
+"""A run once more: from its start, or from one of its steps with the results of those before it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from inngest.core.events import Event
+from inngest.core.functions import Function
+from inngest.core.history import History, Outcome, What
+from inngest.core.schedule import DELIVERY_TTL, Moment, new_run, run_key, start
+from inngest.core.transition import CreateRun, Effect, Record, SaveStep, Transition
+
+
+class Kept(Struct, frozen=True):
+    """A step's result that a new run begins with: its memoised value (wire protocol section 3.4), and what
+    history told of it.
+    """
+
+    step: str
+    value: bytes
+    entry: History
+
+
+def results_before(history: Sequence[History], step: str) -> list[Kept]:
+    """The results that a run had when ``step``, a hashed id, first came up, in the order of their completion.
+
+    Raises ValueError if it never did.
+    """
+    kept: dict[str, Kept] = {}
+    for entry in history:
+        if entry.step == step:
+            return list(kept.values())
+        value = _memoised(entry)
+        if value is not None and entry.step not in kept:
+            kept[entry.step] = Kept(entry.step, value, entry)
+    raise ValueError(f"the run has no step {step!r}")
+
+
+def _memoised(entry: History) -> bytes | None:
+    if not entry.step:
+        return None
+    if entry.what is What.RESUMED:
+        return entry.value or b"null"
+    if entry.what is What.ATTEMPT and entry.outcome == Outcome.OK:
+        return b'{"data":%b}' % (entry.value or b"null")
+    if entry.what is What.ATTEMPT and entry.outcome == Outcome.FAILED:
+        return b'{"error":%b}' % (entry.value or b"null")
+    return None
+
+
+def rerun(
+    fn: Function,
+    events: Sequence[Event],
+    at: Moment,
+    *,
+    original: str,
+    cron: str = "",
+    batch: str = "",
+    kept: Sequence[Kept] = (),
+) -> Transition:
+    """Start a run for the events of ``original``, by the function's present configuration. Being asked for,
+    it is no duplicate of that run.
+    """
+    key = run_key(fn, f"rerun\x1f{original}\x1f{at.new_id()}")
+    run = new_run(fn, events, at, key=key, cron=cron, batch=batch, original=original)
+    effects: list[Effect] = []
+    start(fn, run, events, at, effects, ttl=DELIVERY_TTL)
+    created = next(place for place, effect in enumerate(effects) if isinstance(effect, CreateRun))
+    effects += _restored(run.id, kept, created, at.now)
+    return Transition(fn=fn.id, run=run.id, effects=effects)
+
+
+def _restored(run: str, kept: Sequence[Kept], created: int, now: int) -> Iterator[Effect]:
+    for each in kept:
+        yield SaveStep(step=each.step, value=each.value, when=created)
+        entry = replace(each.entry, run=run, at=now, queued=now, started=now)
+        yield Record(entry=entry, when=created)

@@ -1,0 +1,169 @@
+"""A server without services: stores in memory, a clock that a test moves, and the core API in front."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
+from msgspec import Raw
+
+from inngest.api.context import ApiContext
+from inngest.api.cors import cors
+from inngest.api.errors import json_errors
+from inngest.api.routes import core_routes
+from inngest.backends.memory.data import MemoryDataStore
+from inngest.backends.memory.engine import MemoryEngineStore
+from inngest.backends.memory.stream import MemoryEventStream
+from inngest.core.advance import Call, advance
+from inngest.core.events import Event
+from inngest.core.functions import App, Function, Trigger
+from inngest.core.ids import UlidFactory, app_uuid, function_uuid
+from inngest.core.responses import Failure, Reported, Returned, Step, error_object, read_steps
+from inngest.core.runs import Leased, Queue
+from inngest.core.schedule import Moment, schedule
+from inngest.core.transition import CreateRun
+from inngest.services.registry import RegistryCache
+
+T0 = 1_790_000_000_000
+APP = App(id=app_uuid("shop"), name="shop", url="http://localhost:3000/api/inngest", sdk_language="py")
+ORDER = Function(
+    id=function_uuid("shop", "shop-order"),
+    slug="shop-order",
+    name="Order",
+    app="shop",
+    app_id=APP.id,
+    url="http://localhost:3000/api/inngest?fnId=shop-order&stepId=step",
+    triggers=[Trigger(event="order/placed")],
+)
+
+
+@dataclass
+class Sync:
+    ok: bool = True
+    code: str = ""
+    message: str = ""
+
+
+class World:
+    def __init__(self, **context: Any) -> None:
+        self.now = T0
+        self.engine = MemoryEngineStore()
+        self.stream = MemoryEventStream()
+        self.data = MemoryDataStore()
+        self.registry = RegistryCache(self.engine)
+        self.synced: list[str] = []
+        self.sync = Sync()
+        ids = UlidFactory(clock=self.clock, random_bytes=lambda count: bytes(count))
+        self.ctx = ApiContext(
+            engine=self.engine,
+            data=self.data,
+            stream=self.stream,
+            registry=self.registry,
+            clock=self.clock,
+            new_id=ids.new,
+            sync_app=self._sync,
+            version="1.2.3",
+            **context,
+        )
+        self.client: TestClient[web.Request, web.Application]
+
+    def clock(self) -> int:
+        return self.now
+
+    async def _sync(self, url: str) -> Sync:
+        self.synced.append(url)
+        return self.sync
+
+    async def open(self) -> None:
+        await self.engine.put_app(APP, [ORDER])
+        await self.registry.refresh()
+        app = web.Application(middlewares=[cors, json_errors], client_max_size=1 << 26)
+        app.add_routes(core_routes(self.ctx))
+        self.client = TestClient(TestServer(app))
+        await self.client.start_server()
+
+    async def close(self) -> None:
+        await self.client.close()
+
+    # -- the API --
+
+    async def ask(self, method: str, path: str, body: object = None, **headers: str) -> tuple[int, Any]:
+        """Status and decoded answer."""
+        content = body if isinstance(body, bytes) or body is None else msgspec.json.encode(body)
+        data = io.BytesIO(content) if content is not None else None
+        async with self.client.request(method, path, data=data, headers=headers) as answer:
+            text = await answer.read()
+            return answer.status, msgspec.json.decode(text) if text else None
+
+    async def query(self, query: str, **variables: object) -> Any:
+        status, answer = await self.ask("POST", "/v0/gql", {"query": query, "variables": variables})
+        assert status == 200
+        assert "errors" not in answer, answer["errors"]
+        return answer["data"]
+
+    async def error(self, query: str, **variables: object) -> str:
+        _, answer = await self.ask("POST", "/v0/gql", {"query": query, "variables": variables})
+        return str(answer["errors"][0]["message"])
+
+    # -- what the other services do --
+
+    def at(self) -> Moment:
+        return Moment(now=self.now, new_id=self.ctx.new_id)
+
+    def event(self, name: str = "order/placed", data: bytes = b'{"n":1}', **fields: Any) -> Event:
+        internal = self.ctx.new_id()
+        return Event(id=internal, name=name, ts=self.now, received=self.now, data=Raw(data), **fields)
+
+    async def start(self, event: Event | None = None) -> str:
+        """A run of ORDER for an event, which is stored."""
+        event = event or self.event()
+        await self.data.put_events([event])
+        transition = schedule(ORDER, event, self.at())
+        await self.engine.commit([transition])
+        (created,) = [effect for effect in transition.effects if isinstance(effect, CreateRun)]
+        await self.index()
+        return created.run.id
+
+    async def lease(self) -> Leased:
+        work = await self.engine.lease(Queue.EXECUTOR, 1, self.now, self.now + 60_000)
+        return work.items[0]
+
+    async def call(self, answer: Returned | Reported | Failure) -> None:
+        """The next due call of a run, answered so. Takes 10 ms."""
+        leased = await self.lease()
+        assert leased.run is not None
+        call = Call(self.now, self.now + 10)
+        self.now += 10
+        transition = advance(leased.run, ORDER, leased.item, answer, self.at(), call=call)
+        await self.engine.commit([transition])
+        await self.index()
+
+    async def index(self) -> None:
+        box = await self.engine.outbox_history(1000)
+        await self.data.put_history(box.entries)
+        await self.engine.ack_history(box.token)
+
+
+def returned(value: object) -> Returned:
+    return Returned(output=msgspec.json.encode(value))
+
+
+def reported(*ops: dict[str, Any]) -> Reported:
+    return Reported(steps=steps(*ops))
+
+
+def steps(*ops: dict[str, Any]) -> list[Step]:
+    return read_steps(msgspec.json.encode(list(ops)))
+
+
+def step_run(name: str, data: object, **more: Any) -> dict[str, Any]:
+    return {"id": f"id-{name}", "op": "StepRun", "displayName": name, "data": data, **more}
+
+
+def failed(message: str, *, no_retry: bool = True) -> Failure:
+    error = {"name": "TypeError", "message": message, "stack": "at x"}
+    return Failure(error=error_object(msgspec.json.encode(error)), no_retry=no_retry, status=500)

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from api_world import ORDER, T0, World, reported, returned, step_run
+
+from inngest.core.history import What
+from inngest.core.runs import Leased
+
+UNKNOWN = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
+
+
+async def calling(world: World) -> Leased:
+    """A run that is being called."""
+    await world.start()
+    return await world.lease()
+
+
+async def report(world: World, leased: Leased, *ops: dict[str, Any], **changes: object) -> tuple[int, Any]:
+    item = leased.item
+    body = {
+        "run_id": item.run,
+        "fn_id": item.fn,
+        "qi_id": item.job,
+        "generation_id": item.epoch,
+        "steps": list(ops),
+        **changes,
+    }
+    return await world.ask("POST", f"/v1/checkpoint/{item.run}/async", body)
+
+
+async def test_reported_steps_are_kept(world: World) -> None:
+    leased = await calling(world)
+    junk = {"rawArgs": [], "mode": "sync", "timing": {"a": T0 * 1_000_000, "b": 5_000_000}}
+    assert (await report(world, leased, step_run("one", 1, **junk), step_run("two", None)))[0] == 200
+    run = await world.engine.run(leased.item.run)
+    assert run is not None
+    assert run.steps == {"id-one": b'{"data":1}', "id-two": b'{"data":null}'}
+    await world.index()
+    history = await world.data.history(run.id)
+    assert [entry.name for entry in history if entry.what is What.ATTEMPT] == ["one", "two"]
+
+
+async def test_a_report_that_is_repeated_changes_nothing(world: World) -> None:
+    leased = await calling(world)
+    world.ctx.limits.set_max_steps(ORDER.id, 1)
+    for value in (1, 2):
+        assert (await report(world, leased, step_run("one", value)))[0] == 200
+    run = await world.engine.run(leased.item.run)
+    assert run is not None
+    assert run.steps == {"id-one": b'{"data":1}'}
+
+
+async def test_the_lease_and_the_attempts_begin_anew(world: World) -> None:
+    leased = await calling(world)
+    world.now += 59_000
+    assert (await report(world, leased, step_run("one", 1)))[0] == 200
+    world.now += 20_000
+    work = await world.engine.lease(leased.item.queue, 1, world.now, world.now + 1)
+    assert work.items == []
+
+
+async def test_a_stale_call_is_told_so(world: World) -> None:
+    leased = await calling(world)
+    for changes in ({"generation_id": leased.item.epoch + 1}, {"qi_id": "another"}):
+        status, body = await report(world, leased, step_run("one", 1), **changes)
+        assert (status, body["status"]) == (409, 409)
+    world.now += 61_000
+    again = await world.lease()
+    assert again.item.job == leased.item.job
+    assert (await report(world, leased, step_run("one", 1)))[0] == 409
+    assert (await report(world, again, step_run("one", 1)))[0] == 200
+
+
+async def test_the_go_sdk_names_no_generation(world: World) -> None:
+    leased = await calling(world)
+    assert (await report(world, leased, step_run("one", 1), generation_id=None))[0] == 200
+
+
+@pytest.mark.parametrize(
+    "op",
+    [
+        {"id": "z", "op": "Sleep", "name": "1h"},
+        {"id": "z", "op": "Unheard"},
+        {"op": "StepRun"},
+        "nothing",
+    ],
+)
+async def test_what_is_no_finished_step_is_refused(world: World, op: Any) -> None:
+    leased = await calling(world)
+    status, body = await report(world, leased, step_run("one", 1), op)
+    assert (status, body["status"]) == (400, 400)
+    run = await world.engine.run(leased.item.run)
+    assert run is not None
+    assert run.steps == {}
+
+
+async def test_what_is_too_large_is_refused(world: World) -> None:
+    leased = await calling(world)
+    assert (await report(world, leased, step_run("one", "x" * (4 * 1024 * 1024))))[0] == 413
+    world.ctx.limits.set_max_state(ORDER.id, 100)
+    assert (await report(world, leased, step_run("one", "x" * 101)))[0] == 413
+    world.ctx.limits.set_max_steps(ORDER.id, 1)
+    assert (await report(world, leased, step_run("one", 1), step_run("two", 1)))[0] == 413
+    assert (await report(world, leased, step_run("one", 1)))[0] == 200
+
+
+async def test_a_run_that_is_no_more_takes_nothing(world: World) -> None:
+    leased = await calling(world)
+    path = f"/v1/checkpoint/{UNKNOWN}/async"
+    assert (await world.ask("POST", path, {"qi_id": leased.item.job, "steps": []}))[0] == 404
+    await world.ask("DELETE", f"/v1/runs/{leased.item.run}")
+    await world.index()
+    assert (await report(world, leased, step_run("one", 1)))[0] == 410
+
+
+async def test_the_call_goes_on_after_a_report(world: World) -> None:
+    run = await world.start()
+    await world.call(reported(step_run("zero", 0)))
+    leased = await world.lease()
+    await report(world, leased, step_run("one", 1))
+    world.now += 120_000
+    await world.call(returned("done"))
+    record = await world.data.run(run)
+    assert record is not None
+    assert record.output == b'"done"'
