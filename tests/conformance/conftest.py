@@ -13,6 +13,7 @@ from typing import Generic, Protocol, TypeVar
 
 import pytest
 from engine_bench import Bench
+from sqlite_places import sqlite_engine, sqlite_stream
 
 from inngest.backends.memory.engine import MemoryEngineStore
 from inngest.backends.memory.stream import MemoryEventStream
@@ -62,10 +63,12 @@ async def memory_stream(_: Path) -> AsyncIterator[Place[EventStream]]:
 
 ENGINES: dict[str, Backend[EngineStore]] = {
     "memory": Backend(memory_engine, durable=False),
+    "sqlite": Backend(sqlite_engine, durable=True),
 }
 
 STREAMS: dict[str, Backend[EventStream]] = {
     "memory": Backend(memory_stream, durable=False),
+    "sqlite": Backend(sqlite_stream, durable=True),
 }
 
 

@@ -337,6 +337,10 @@ class MemoryQueue:
                 state.holders.discard(entry.item.job)
                 self._wake(cell.key)
 
+    def hold_run(self, cell: Cell, run: str) -> None:
+        """A run that began before this queue was made holds its run-level capacity."""
+        self._cell(cell.key).holders.add(run)
+
     def release_run(self, cell: Cell, run: str) -> None:
         """A run ends: its run-level capacity is free."""
         state = self._cells.get(cell.key)

@@ -1,0 +1,309 @@
+"""The disk side of the embedded store: what has changed in memory, written in groups.
+
+State lives in memory; the file follows it. Changes are noted as they happen, and all that are noted when a
+write begins go into one SQLite transaction, with one fsync. Whoever must not go on before its changes are
+durable waits for the write that carries them, and shares it with everybody else's. So the file always holds
+a prefix of what happened, and nothing has left the process that the file does not hold.
+
+The statements of a transaction run in the event loop's thread, and only its COMMIT in another. Each row
+that SQLite takes releases Python's global lock and asks for it again; in another thread that would be a wait
+for the busy event loop, at every row.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import structlog
+
+from inngest.core.errors import StoreUnavailable
+
+log = structlog.get_logger("inngest.sqlite")
+
+T = TypeVar("T")
+
+LAZY_SECONDS = 0.05
+"""How long changes that nobody waits for may stay unwritten."""
+_CACHE_KIB = 65_536
+_RETRY_SECONDS = 5.0
+
+SCHEMA_VERSION = 1
+# `state` holds all that belongs to a run under the run's id, so that one step touches one page and the end
+# of a run is one range. Its kinds are those of the engine store.
+_SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE apps (id TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE functions (id TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE state (run TEXT, kind INTEGER, key, value BLOB, PRIMARY KEY (run, kind, key)) WITHOUT ROWID;
+CREATE TABLE expiring (map TEXT, key TEXT, value NOT NULL, until INTEGER NOT NULL, PRIMARY KEY (map, key))
+    WITHOUT ROWID;
+CREATE TABLE locks (key TEXT PRIMARY KEY, run TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE outbox_events (seq INTEGER PRIMARY KEY, body BLOB NOT NULL);
+CREATE TABLE outbox_history (seq INTEGER PRIMARY KEY, body BLOB NOT NULL);
+CREATE TABLE stream (seq INTEGER PRIMARY KEY, body BLOB NOT NULL)
+"""
+
+PUT_META = "INSERT INTO meta VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value"
+
+Statement = tuple[str, Sequence[Sequence[Any]]]
+"""SQL, and the parameters of each execution."""
+
+Source = Callable[[], Iterable[Statement]]
+"""Gives what has changed since it was last asked, and forgets it."""
+
+
+class _Group:
+    """Who waits for one transaction: until it is written, or only as long as writing works."""
+
+    __slots__ = ("impatient", "patient")
+
+    def __init__(self) -> None:
+        self.patient: list[asyncio.Future[None]] = []
+        self.impatient: list[asyncio.Future[None]] = []
+
+
+class Journal:
+    """One SQLite file, owned by this process alone, and the group commit into it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._sources: list[Source] = []
+        self._dirty = False
+        self._current: _Group | None = None
+        self._next = _Group()
+        self._writing: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._failure = ""
+        self._broken = False
+        self._closing = asyncio.Event()
+        self._db: sqlite3.Connection | None = None
+        self._thread: ThreadPoolExecutor | None = None
+        self._opened = 0
+        self._opening = asyncio.Lock()
+
+    def add_source(self, source: Source) -> None:
+        self._sources.append(source)
+
+    async def open(self) -> None:
+        """Open or create the file. Several users may open and close it; it is open once.
+
+        Raises:
+            StoreUnavailable: the file cannot be used: another process has it, it is no database, or of a
+                newer version.
+
+        """
+        async with self._opening:
+            if self._db is None:
+                self._thread = ThreadPoolExecutor(1, thread_name_prefix="sqlite")
+                try:
+                    self._db = await self._in_thread(self._connect)
+                except (sqlite3.Error, OSError) as error:
+                    self._thread.shutdown(wait=False)
+                    raise StoreUnavailable(f"{self.path}: {_reason(error)}") from None
+            self._opened += 1
+
+    def _connect(self) -> sqlite3.Connection:
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=1.0)
+        try:
+            # Exclusive: one process owns the file, and WAL then needs no shared memory.
+            db.execute("PRAGMA locking_mode = EXCLUSIVE")
+            db.execute("PRAGMA journal_mode = WAL")
+            db.execute("PRAGMA synchronous = FULL")
+            # A transaction that outgrows the cache would be written by the event loop's thread.
+            db.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+            db.execute("BEGIN IMMEDIATE")
+            version = db.execute("PRAGMA user_version").fetchone()[0]
+            if version == 0:
+                for statement in _SCHEMA.split(";"):
+                    db.execute(statement)
+                db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            elif version > SCHEMA_VERSION:
+                raise sqlite3.DatabaseError(
+                    f"written by a newer release: its schema has version {version}, this one knows "
+                    f"{SCHEMA_VERSION}"
+                )
+            db.execute("INSERT INTO meta VALUES ('boots', 1) ON CONFLICT DO UPDATE SET value = value + 1")
+            db.execute("COMMIT")
+        except BaseException:
+            db.close()
+            raise
+        return db
+
+    async def close(self) -> None:
+        """Write what is unwritten, and close the file with the last of its users."""
+        async with self._opening:
+            if not self._opened:
+                return
+            self._opened -= 1
+            try:
+                await self.settled(patient=False)
+            except StoreUnavailable as error:
+                log.error("the last changes are lost", action="sqlite.close", error=str(error))
+            if not self._opened:
+                await self._shut()
+
+    async def _shut(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._writing is not None:
+            self._closing.set()
+            await asyncio.wait({self._writing})
+        db, self._db = self._db, None
+        if db is not None:
+            await self._in_thread(db.close)
+        if self._thread is not None:
+            self._thread.shutdown()
+
+    async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Let ``work`` read the file, in the file's thread; before anything is noted.
+
+        Raises:
+            StoreUnavailable: the file is damaged.
+
+        """
+        db = self._connection()
+        try:
+            return await self._in_thread(lambda: work(db))
+        except (sqlite3.Error, msgspec.MsgspecError) as error:
+            raise StoreUnavailable(f"{self.path}: {error}") from error
+
+    def _connection(self) -> sqlite3.Connection:
+        if self._db is None:
+            raise StoreUnavailable(f"{self.path} is not open")
+        return self._db
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    # -- group commit --
+
+    def touch(self) -> None:
+        """A source has something new. It will be written, soon even if nobody waits for it."""
+        self._dirty = True
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(LAZY_SECONDS, self._overdue)
+
+    def _overdue(self) -> None:
+        self._timer = None
+        self._begin()
+
+    def _begin(self) -> None:
+        if self._dirty and self._writing is None and self._db is not None and not self._broken:
+            self._writing = asyncio.create_task(self._write())
+
+    def check(self) -> None:
+        """Raises `StoreUnavailable` if the last write failed."""
+        if self._failure:
+            raise StoreUnavailable(f"{self.path} cannot be written: {self._failure}")
+
+    async def settled(self, *, patient: bool = True) -> None:
+        """Return when all that was noted so far is on disk.
+
+        Args:
+            patient: a full disk or the like is waited for; else it raises.
+
+        Raises:
+            StoreUnavailable: it is not on disk, and may be later; or the file is not open.
+
+        """
+        group = self._next if self._dirty else self._current
+        if group is None:
+            return
+        self._connection()
+        if self._broken or not patient:
+            self.check()
+        self._begin()
+        waiter = asyncio.get_running_loop().create_future()
+        (group.patient if patient else group.impatient).append(waiter)
+        await waiter
+
+    async def _write(self) -> None:
+        try:
+            while self._dirty:
+                self._current, self._next = self._next, _Group()
+                self._dirty = False
+                statements = [statement for source in self._sources for statement in source()]
+                await self._until_written(statements)
+                _wake(self._current.patient)
+                _wake(self._current.impatient)
+                self._current = None
+        except Exception as error:  # noqa: BLE001 -- whatever it is, memory and file have parted
+            self._break(error)
+        finally:
+            self._writing = None
+
+    async def _until_written(self, statements: list[Statement]) -> None:
+        """A full disk or the like stops everything until it is mended: nothing is lost, nothing unwritten is
+        confirmed.
+        """
+        failures = 0
+        while True:
+            try:
+                await self._transact(statements)
+            except sqlite3.Error as error:
+                if self._closing.is_set():
+                    raise
+                self._failure = str(error)
+                self._fail(patient=False)
+                failures += 1
+                log.error("cannot write", action="sqlite.write", path=str(self.path), error=str(error))
+                seconds = min(0.05 * 2 ** min(failures, 10), _RETRY_SECONDS)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(seconds):
+                        await self._closing.wait()
+            else:
+                self._failure = ""
+                return
+
+    async def _transact(self, statements: list[Statement]) -> None:
+        db = self._connection()
+        try:
+            db.execute("BEGIN")
+            for sql, rows in statements:
+                db.executemany(sql, rows)
+            await self._in_thread(db.commit)
+        except BaseException:
+            if db.in_transaction:
+                db.rollback()
+            raise
+
+    def _fail(self, *, patient: bool) -> None:
+        """Tell the impatient, or everybody who waits."""
+        reason = StoreUnavailable(f"{self.path} cannot be written: {self._failure}")
+        for group in (self._current, self._next):
+            if group is not None:
+                _wake(group.impatient, reason)
+                if patient:
+                    _wake(group.patient, reason)
+
+    def _break(self, error: Exception) -> None:
+        """What is in memory will not be written any more: the file is closed, or there is a defect."""
+        self._failure, self._broken = f"{type(error).__name__}: {error}", True
+        log.critical("writing ends", action="sqlite.write", path=str(self.path), exc_info=error)
+        self._fail(patient=True)
+
+
+def _wake(waiters: list[asyncio.Future[None]], error: Exception | None = None) -> None:
+    for waiter in waiters:
+        if waiter.done():
+            continue  # cancelled
+        if error is None:
+            waiter.set_result(None)
+        else:
+            waiter.set_exception(error)
+    waiters.clear()
+
+
+def _reason(error: Exception) -> str:
+    if "locked" in str(error):
+        return "another process is using it; two servers cannot share one SQLite file"
+    return str(error)

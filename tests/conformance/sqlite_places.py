@@ -1,0 +1,51 @@
+"""Where the embedded stores keep their data, and how they are crashed."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from inngest.backends.sqlite.engine import SqliteEngineStore
+from inngest.backends.sqlite.journal import Journal
+from inngest.backends.sqlite.stream import SqliteEventStream
+
+S = TypeVar("S", SqliteEngineStore, SqliteEventStream)
+
+
+class SqlitePlace(Generic[S]):
+    """A folder. A crash goes on with a copy of the files as they are: that is what the kernel would keep."""
+
+    def __init__(self, folder: Path, make: Callable[[Journal], S]) -> None:
+        self._folder = folder
+        self._make = make
+        self._crashes = 0
+        self._stores: list[S] = []
+
+    @property
+    def path(self) -> Path:
+        return self._folder / str(self._crashes) / "engine.db"
+
+    def store(self) -> S:
+        store = self._make(Journal(self.path))
+        self._stores.append(store)
+        return store
+
+    async def crash(self) -> None:
+        left = self.path.parent
+        self._crashes += 1
+        shutil.copytree(left, self.path.parent)
+        while self._stores:
+            await self._stores.pop().close()
+
+
+@asynccontextmanager
+async def sqlite_engine(folder: Path) -> AsyncIterator[SqlitePlace[SqliteEngineStore]]:
+    yield SqlitePlace(folder, SqliteEngineStore)
+
+
+@asynccontextmanager
+async def sqlite_stream(folder: Path) -> AsyncIterator[SqlitePlace[SqliteEventStream]]:
+    yield SqlitePlace(folder, SqliteEventStream)
