@@ -306,8 +306,10 @@ class Line:
         return self.server.wait_run(self.send(name, **data))
 
     def completed(self, name: str, **data: Any) -> Run:
+        """Trigger a scenario, wait until its run has completed, and see that it can be looked at."""
         run = self.run(name, **data)
         assert run.status == "Completed", run
+        assert self.server.trace(run.id)["status"] == "COMPLETED"
         return run
 
     def executed(self, run: Run, *steps: str) -> None:

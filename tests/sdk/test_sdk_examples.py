@@ -62,6 +62,19 @@ def test_an_order_is_fulfilled(shop: Server) -> None:
         "paid_through": "example",
         "receipt": "receipt-A-1001",
     }
+    trace = shop.trace(run.id)["trace"]
+    kinds = {span["name"]: span["stepOp"] for span in trace["childrenSpans"]}
+    assert (
+        kinds.items()
+        >= {
+            "reserve tea": "RUN",
+            "reserve cup": "RUN",
+            "charge card": "RUN",
+            "payment confirmed": "WAIT_FOR_EVENT",
+            "pack the parcel": "SLEEP",
+            "send receipt": "INVOKE",
+        }.items()
+    )
 
 
 def test_an_order_without_items_fails_and_gives_its_stock_back(shop: Server) -> None:

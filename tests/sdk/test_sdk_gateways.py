@@ -23,4 +23,8 @@ def test_fetch_takes_any_status_for_an_answer(line: Line) -> None:
 def test_inference_is_authorised_and_its_key_kept_secret(line: Line) -> None:
     run = line.completed("ai-infer")
     assert run.output == {"content": "echo ping", "authorization": "Bearer sk-test"}
-    assert "AI_GATEWAY" in [span["stepOp"] for span in line.server.trace(run.id)["trace"]["childrenSpans"]]
+    (span,) = [span for span in line.server.trace(run.id)["trace"]["childrenSpans"] if span["name"] == "ask"]
+    query = "query Q($id: String!) { runTraceSpanOutputByID(outputID: $id) { input } }"
+    shown = line.server.query(query, id=span["outputID"])["runTraceSpanOutputByID"]
+    assert "sk-test" not in str(shown)
+    assert span["stepOp"] == "AI_GATEWAY"

@@ -47,11 +47,12 @@ def test_the_server_asks_the_urls_it_is_given(stub: Stub, tmp_path: Path) -> Non
 @pytest.mark.parametrize("name", ["py", "ts4", "ts3"])
 def test_in_cloud_mode_calls_are_signed_and_keys_required(name: str, stub: Stub, tmp_path: Path) -> None:
     keys = ["--signing-key", SIGNING_KEY, "--event-key", EVENT_KEY]
+    services = ["event-api", "core-api", "runner", "executor"]
     storage = ["--data-dir", str(tmp_path)]
     server = Server(
         tmp_path / "server.log",
         command="serve",
-        options=[*storage, *keys],
+        options=[*storage, *keys, *services],
         event_key=EVENT_KEY,
         bearer=SIGNING_KEY,
     )
