@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from engine_bench import FN, HOUR, LEASE, Bench, partition, runner_partition
 
-from inngest.core.runs import Item, Kind, Queue, RunStatus
+from inngest.core.runs import Item, Kind, PauseKind, Queue, RunStatus
 from inngest.core.schedule import timers
 from inngest.core.transition import (
     Adopt,
@@ -16,6 +16,7 @@ from inngest.core.transition import (
     EndRun,
     Enqueue,
     ForcePlan,
+    PutPause,
     ResetAttempts,
     Retry,
     SaveStep,
@@ -293,6 +294,49 @@ async def test_a_discovery_that_has_to_wait_leaves_planning_forced(engine: Bench
     run = await engine.create(start=False)
     effects = [Adopt(version=2), ForcePlan(), Await(steps=["a"]), Discover(item=engine.item(run))]
     assert await engine.won(*effects, run=run.id) == [True, True, True, False]
+    state = await engine.store.run(run.id)
+    assert state is not None
+    assert state.force_plan
+
+
+async def test_planning_stays_forced_while_anything_else_may_ask_for_a_call(engine: Bench) -> None:
+    """A step that two calls find must be planned by both."""
+    others = {
+        "call": lambda run: engine.enqueue(run, Kind.PLAN, target="t"),
+        "sleep": lambda run: engine.enqueue(run, Kind.SLEEP, due=engine.now + HOUR),
+        "wait": lambda run: PutPause(pause=engine.pause(run)),
+    }
+    for name, other in others.items():
+        run = await engine.create(start=False)
+        await engine.commit(Adopt(version=2), ForcePlan(), other(run), run=run.id)
+        discover = Discover(item=engine.item(run, job=f"d-{name}", race=True))
+        assert await engine.won(discover, run=run.id) == [True]
+        state = await engine.store.run(run.id)
+        assert state is not None
+        assert state.force_plan, name
+
+
+async def test_the_end_of_forced_planning_heeds_neither_timeouts_of_the_run_nor_the_item_itself(
+    engine: Bench,
+) -> None:
+    run = await engine.create()
+    timeout = engine.enqueue(run, Kind.FINISH_TIMEOUT, due=engine.now + HOUR)
+    cancel = PutPause(pause=engine.pause(run, "", kind=PauseKind.CANCEL))
+    await engine.commit(Adopt(version=2), ForcePlan(), timeout, cancel, run=run.id)
+    await engine.complete(await engine.one(), Discover(item=engine.item(run)))
+    state = await engine.store.run(run.id)
+    assert state is not None
+    assert not state.force_plan
+
+
+async def test_a_discovery_that_loses_leaves_planning_forced(engine: Bench) -> None:
+    run = await engine.create(start=False)
+    await engine.commit(Adopt(version=2), engine.enqueue(run, job="d"), run=run.id)
+    await engine.complete(await engine.one())
+    assert await engine.won(ForcePlan(), Discover(item=engine.item(run, job="d")), run=run.id) == [
+        True,
+        False,
+    ]
     state = await engine.store.run(run.id)
     assert state is not None
     assert state.force_plan

@@ -20,7 +20,7 @@ from inngest.backends.memory.queue import Entry, MemoryQueue, State
 from inngest.core import gcra
 from inngest.core.functions import App, Function
 from inngest.core.history import History
-from inngest.core.runs import CALLS, Item, Kind, Leased, Partition, Pause, Queue, Run, score
+from inngest.core.runs import CALLS, Item, Kind, Leased, Partition, Pause, PauseKind, Queue, Run, score
 from inngest.core.schedule import runner_items, timers
 from inngest.core.transition import (
     Admit,
@@ -52,6 +52,7 @@ from inngest.core.transition import (
 from inngest.ports.engine import Take
 
 _US = 1000
+RUN_TIMEOUTS = frozenset({Kind.START_TIMEOUT, Kind.FINISH_TIMEOUT})
 
 
 class Collector(msgspec.Struct):
@@ -430,10 +431,21 @@ class EngineState:
         run = scope.state.run
         if run.pending and not effect.item.race:
             return False
-        if run.force_plan and run.request_version >= 2:
+        alone = self._alone(scope.state, scope.leased)
+        if not self._push(scope, effect.item, None):
+            return False
+        if alone and run.force_plan and run.request_version >= 2:
             run.force_plan = False
             self._changed(run)
-        return self._push(scope, effect.item, None)
+        return True
+
+    def _alone(self, state: RunState, leased: Entry | None) -> bool:
+        """Whether nothing but the leased item can ask for another call: a step that is run at once, and not
+        planned, must not be found by two.
+        """
+        return all(
+            entry is leased or entry.item.kind in RUN_TIMEOUTS for entry in state.entries.values()
+        ) and all(pause.kind is PauseKind.CANCEL for pause in state.pauses.values())
 
     def _put_pause(self, scope: _Scope, effect: PutPause) -> bool:
         state, pause = scope.state, effect.pause
