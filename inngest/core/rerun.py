@@ -21,7 +21,7 @@ class Kept(Struct, frozen=True):
 
     step: str
     value: bytes
-    entry: History
+    entries: tuple[History, ...]
 
 
 def results_before(history: Sequence[History], step: str) -> list[Kept]:
@@ -30,12 +30,16 @@ def results_before(history: Sequence[History], step: str) -> list[Kept]:
     Raises ValueError if it never did.
     """
     kept: dict[str, Kept] = {}
+    waits: dict[str, History] = {}
     for entry in history:
         if entry.step == step:
             return list(kept.values())
+        if entry.what is What.WAITING:
+            waits[entry.step] = entry
         value = _memoised(entry)
         if value is not None and entry.step not in kept:
-            kept[entry.step] = Kept(entry.step, value, entry)
+            entries = (waits[entry.step], entry) if entry.step in waits else (entry,)
+            kept[entry.step] = Kept(entry.step, value, entries)
     raise ValueError(f"the run has no step {step!r}")
 
 
@@ -76,5 +80,5 @@ def rerun(
 def _restored(run: str, kept: Sequence[Kept], created: int, now: int) -> Iterator[Effect]:
     for each in kept:
         yield SaveStep(step=each.step, value=each.value, when=created)
-        entry = replace(each.entry, run=run, at=now, queued=now, started=now)
-        yield Record(entry=entry, when=created)
+        for entry in each.entries:
+            yield Record(entry=replace(entry, run=run, at=now, queued=now, started=now), when=created)

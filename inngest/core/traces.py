@@ -261,8 +261,8 @@ def _wait_span(record: RunRecord, entries: Sequence[History]) -> Span:
 
 
 class _Wrapped(Struct):
-    data: Raw | None = None
-    error: Raw | None = None
+    data: Raw = Raw(b"")
+    error: Raw = Raw(b"")
 
 
 _unwrap = msgspec.json.Decoder(_Wrapped | None).decode
@@ -273,11 +273,11 @@ def _result(op: StepOp | None, value: bytes | None) -> tuple[bytes | None, bytes
     if value is None or op not in {StepOp.INVOKE, StepOp.SIGNAL}:
         return value, None
     wrapped = _unwrap(value)
-    if wrapped is None:
+    if wrapped is None:  # timed out
         return value, None
-    if wrapped.error is not None:
+    if wrapped.error:
         return None, bytes(wrapped.error)
-    return (bytes(wrapped.data) if wrapped.data is not None else b"null"), None
+    return bytes(wrapped.data) or b"null", None
 
 
 def output_id(run: str, span: Span) -> str | None:
