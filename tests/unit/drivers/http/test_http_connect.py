@@ -138,6 +138,54 @@ async def test_addresses_that_connect_at_once_leave_one_connection(
     await until(lambda: (peer.accepted, peer.open) == (3, 1))
 
 
+async def test_a_connection_that_loses_the_race_at_the_last_moment_is_closed(
+    serve, client: HttpClient, names, monkeypatch
+) -> None:
+    connect = dial._connect
+    second_connected = asyncio.Event()
+
+    async def second_deaf(target, address, *rest):
+        if address == V4:
+            await second_connected.wait()
+            return await connect(target, address, *rest)
+        connection = await connect(target, V4, *rest)
+        second_connected.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return connection
+
+    monkeypatch.setattr(dial, "_connect", second_deaf)
+    monkeypatch.setattr(dial, "ATTEMPT_DELAY_SECONDS", 0)
+    peer = await serve(answering(ok()))
+    names["app.test"] = [V4, "127.0.0.2"]
+    assert await get(client, f"http://app.test:{peer.port}") == b"done"
+    await until(lambda: (peer.accepted, peer.open) == (2, 1))
+
+
+async def test_a_caller_who_leaves_does_not_end_the_look_up_of_others(
+    serve, client: HttpClient, monkeypatch
+) -> None:
+    asked, proceed = asyncio.Event(), asyncio.Event()
+
+    async def slow(_loop, _host):
+        asked.set()
+        await proceed.wait()
+        return [V4]
+
+    monkeypatch.setattr(dial, "_look_up", slow)
+    peer = await serve(answering(ok()))
+    leaver = asyncio.create_task(get(client, f"http://app.test:{peer.port}"))
+    await asked.wait()
+    stayer = asyncio.create_task(get(client, f"http://app.test:{peer.port}"))
+    await asyncio.sleep(0)
+    leaver.cancel()
+    await asyncio.sleep(0)
+    proceed.set()
+    assert await stayer == b"done"
+    assert leaver.cancelled()
+
+
 async def test_a_name_is_looked_up_once_in_a_while(serve, client: HttpClient, names) -> None:
     peer = await serve(answering(ok(b"1", "connection: close")))
     names["app.test"] = [V4]
