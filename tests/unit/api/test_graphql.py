@@ -98,6 +98,48 @@ async def test_a_run_with_its_trace(world: World) -> None:
     assert await output(final) == {"input": None, "data": "[3]", "error": None}
 
 
+async def test_a_run_of_many_days_has_a_duration(world: World) -> None:
+    run = await world.start()
+    await world.call(reported({"id": "z", "op": "Sleep", "name": "60d"}))
+    days = 60 * 86_400_000
+    world.now += days
+    root = (await world.query(RUN, id=run))["run"]["trace"]
+    assert [root["duration"], root["childrenSpans"][0]["duration"]] == [days + 10, days]
+
+
+async def test_connected_workers_are_listed(world: World) -> None:
+    worker = {
+        "instanceID": "i",
+        "appName": "shop",
+        "connectedAt": SINCE,
+        "functionCount": 1,
+        "sdkLang": "py",
+        "sdkVersion": "1",
+        "sdkPlatform": "",
+        "os": "linux",
+        "cpuCores": 2,
+        "memBytes": 16 << 30,
+    }
+    world.ctx.workers = lambda: [
+        {"id": "W1", "status": "READY", **worker},
+        {"id": "W2", "status": "DRAINING", **worker},
+    ]
+    query = """
+    query W($after: String, $filter: ConnectV1WorkerConnectionsFilter) {
+      workerConnections(first: 1, after: $after, filter: $filter) {
+        edges { cursor node { id appName memBytes } } pageInfo { hasNextPage } totalCount
+      }
+    }
+    """
+    page = (await world.query(query))["workerConnections"]
+    assert page["edges"] == [{"cursor": "W2", "node": {"id": "W2", "appName": "shop", "memBytes": 16 << 30}}]
+    assert (page["pageInfo"]["hasNextPage"], page["totalCount"]) == (True, 2)
+    page = (await world.query(query, after="W2"))["workerConnections"]
+    assert [edge["cursor"] for edge in page["edges"]] == ["W1"]
+    page = (await world.query(query, filter={"status": ["READY"]}))["workerConnections"]
+    assert [edge["cursor"] for edge in page["edges"]] == ["W1"]
+
+
 async def test_a_failed_run_and_its_error(world: World) -> None:
     run = await world.start()
     await world.call(failed("boom"))
