@@ -292,9 +292,10 @@ def _prune(connection: sqlite3.Connection, before: int, limit: int) -> int:
         "DELETE FROM run_events WHERE event = ? AND run = ?",
         [(event, run) for run, events in old for event in _decode_ids(events)],
     )
+    # CROSS JOIN: from the event to its few runs, not through all runs that go on.
     events = connection.execute(
         "DELETE FROM events WHERE id IN (SELECT id FROM events e WHERE received < ? AND NOT EXISTS"
-        " (SELECT 1 FROM run_events JOIN runs ON runs.id = run WHERE event = e.id AND ended = 0)"
+        " (SELECT 1 FROM run_events CROSS JOIN runs ON runs.id = run WHERE event = e.id AND ended = 0)"
         " ORDER BY received LIMIT ?)",
         (before, limit),
     ).rowcount
