@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Raw
 
 from inngest.backends.memory.engine import MemoryEngineStore
+from inngest.backends.memory.queue import State
 from inngest.core.advance import Call, Policy, advance, begin, cancel, expire, gateway_result, resume
 from inngest.core.checkpoints import checkpoint
 from inngest.core.events import FINISHED, Event, decode_event
@@ -71,7 +72,8 @@ class Seq:
 class Program:
     body: Seq
     version: int = 2  # the SDK's request version
-    checkpoint: int = 0  # steps that one call may run on; 0: one
+    checkpoint: int = 0  # steps that one call may run before it ends; 0: none but a single one
+    buffer: bool = False  # they are reported with the answer, and not while the call goes on
     retries: int = 2
 
 
@@ -162,7 +164,7 @@ class Sdk:
         self.program = program
         self.leaves = {leaf.id: leaf for leaf in leaves(program.body)}
 
-    def call(self, run: Run, item: Item, *, buffer: bool) -> Reply:
+    def call(self, run: Run, item: Item) -> Reply:
         version = self.program.version
         if item.kind is Kind.PLAN:
             assert item.target not in run.steps, f"step {item.target} is requested although it has a result"
@@ -175,17 +177,18 @@ class Sdk:
 
         def report(*more: Step) -> Reply:
             ran = [step.id for step in (*ran_steps, *more) if step.op in {Op.RUN, Op.FAILED}]
-            early, late = (ran_steps, []) if not buffer else ([], ran_steps)
+            early, late = ([], ran_steps) if self.program.buffer else (ran_steps, [])
             return Reply(Reported(steps=[*late, *more], request_version=version), ran, early)
 
         while True:
             try:
                 done, found = _explore(self.program.body, view)
             except _Fails as fails:
-                ran = [step.id for step in ran_steps]
+                # An SDK that fails reports nothing else: what it had buffered is lost.
+                early = [] if self.program.buffer else ran_steps
                 error = b'{"error":"x","name":"Error","message":"x"}'
                 failed = Failure(error=error, no_retry=not fails.retryable, request_version=version)
-                return Reply(failed, ran, ran_steps)
+                return Reply(failed, [step.id for step in early], early)
             if done:
                 if not ran_steps:
                     return Reply(Returned(output=b'"done"', request_version=version))
@@ -256,7 +259,6 @@ class World:
         self.events: list[Event] = []
         self.saved: dict[str, dict[str, bytes]] = {}
         self.cancelled: set[str] = set()
-        self.lost: set[tuple[str, str]] = set()  # steps whose result was lost with its executor
         self.ids = 0
         for number, program in enumerate(programs):
             fn = Function(
@@ -294,7 +296,7 @@ class World:
         self.hands.append(Hand(leased, leased.run.copy()))
         self._check_limit()
 
-    def decide(self, hand: Hand, *, buffer: bool = False) -> None:
+    def decide(self, hand: Hand) -> None:
         """Call the application, or see what a timer means; nothing is committed but checkpoints."""
         item, run, fn = hand.leased.item, hand.view, self.functions[hand.leased.item.fn]
         if item.kind not in CALLS:
@@ -311,28 +313,26 @@ class World:
                 run, fn, item, b"1", None, at, call=call, jitter=0, policy=POLICY
             )
             return
-        reply = self.sdks[fn.id].call(run, item, buffer=buffer)
+        reply = self.sdks[fn.id].call(run, item)
         hand.ran = reply.ran
         for step in reply.checkpointed:
             committed = self.commit(checkpoint(run, item, [step], at, self.now + LEASE), ran=[step.id])
             if committed.stale:  # the SDK stops
-                self._lose(hand)
                 self.hands.remove(hand)
                 return
             hand.ran.remove(step.id)
-        if item.attempt and reply.checkpointed:
-            raise AssertionError("a retried call checkpoints nothing")
-        if reply.checkpointed:
-            item.attempt = 0
         hand.transition = advance(run, fn, item, reply.answer, at, call=call, policy=POLICY)
 
     def finish(self, hand: Hand, *, reply_lost: bool = False, take: bool = False) -> None:
         """Commit what was decided. With ``reply_lost`` the executor does not hear of it, and repeats it."""
         assert hand.transition is not None
         self.hands.remove(hand)
+        entry = self.store._entries.get(hand.leased.item.job)
+        valid = (
+            entry is not None and entry.state == State.LEASED and entry.item.epoch == hand.leased.item.epoch
+        )
         committed = self.commit(hand.transition, ran=hand.ran, take=take)
-        if committed.stale:
-            self._lose(hand)
+        assert committed.stale is not valid, "only the newest lease may commit"
         if reply_lost:
             again = self.commit(hand.transition)
             assert again.stale, "a repeated commit is refused"
@@ -342,10 +342,6 @@ class World:
     def crash(self, hand: Hand) -> None:
         """The executor is gone; the lease will run out."""
         self.hands.remove(hand)
-        self._lose(hand)
-
-    def _lose(self, hand: Hand) -> None:
-        self.lost.update((hand.leased.item.run, step) for step in hand.ran)
 
     def hand_back(self, hand: Hand) -> None:
         self.crash(hand)
@@ -487,11 +483,11 @@ class World:
         store = self.store
         stuck = {run: [item.job for item in _go(store.items(run))] for run in store._states}
         assert not stuck, f"runs that never end: {stuck}"
+        assert not self.lease(1)
         stats = _go(store.stats())
         assert (stats.runs, stats.queued, stats.leased, stats.pauses) == (0, 0, 0, 0)
         cells = {key: cell.holders for key, cell in store._queue._cells.items() if cell.holders or cell.lines}
         assert not cells, f"capacity was lost: {cells}"
-        assert not self.lease(1)
         assert not store._queue._parts, "partitions are left"
         ends = Counter(entry.run for entry in self.history if entry.what is What.ENDED)
         begun = {entry.run for entry in self.history if entry.what is What.SCHEDULED}

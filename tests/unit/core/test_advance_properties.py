@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from inngest.core.responses import Op
 
-OPS = [Op.RUN, Op.RUN, Op.RUN, Op.SLEEP, Op.WAIT, Op.GATEWAY, Op.INVOKE, Op.SIGNAL]
+OPS = [Op.RUN] * 7 + [Op.SLEEP, Op.WAIT, Op.GATEWAY, Op.INVOKE, Op.SIGNAL]
 
 
 class _Names:
@@ -48,7 +48,8 @@ def programs(draw: st.DrawFn, *, races: bool = True) -> Program:
     return Program(
         draw(_seq(_Names(), 2, races=races)),
         version=draw(st.sampled_from([2, 1])),
-        checkpoint=draw(st.sampled_from([0, 0, 1, 2, 5])),
+        checkpoint=draw(st.sampled_from([0, 1, 2, 5])),
+        buffer=draw(st.booleans()),
         retries=draw(st.sampled_from([2, 1, 0])),
     )
 
@@ -60,7 +61,7 @@ def _happen(world: World, choice: int) -> None:
     match choice % 20:
         case 0 | 1 | 2 | 3 | 4 | 5 if hand is not None:
             if hand.transition is None:
-                world.decide(hand, buffer=choice % 2 == 0)
+                world.decide(hand)
             else:
                 world.finish(hand, take=choice % 3 == 0)
         case 6 if hand is not None and hand.transition is not None:
@@ -108,19 +109,19 @@ COMMON = {
 }
 
 
-@settings(max_examples=250, **COMMON)
+@settings(max_examples=500, **COMMON)
 @given(program=programs(races=False), choices=CHOICES)
 def test_one_function(program: Program, choices: list[int]) -> None:
     _live(World([program]), choices)
 
 
-@settings(max_examples=250, **COMMON)
+@settings(max_examples=500, **COMMON)
 @given(program=programs(), choices=CHOICES)
 def test_one_function_with_races(program: Program, choices: list[int]) -> None:
     _live(World([program]), choices)
 
 
-@settings(max_examples=150, **COMMON)
+@settings(max_examples=300, **COMMON)
 @given(
     several=st.lists(programs(), min_size=1, max_size=3),
     choices=CHOICES,
