@@ -9,31 +9,45 @@ from inngest.config.cue.vertex import Decision, DisjunctId
 
 
 class Status(Enum):
-    """Whether a choice is a default.
-
-    ``MAYBE`` where nothing says so either way; ``NEVER`` where defaults contradict each other.
-    """
+    """Whether a choice is a default; ``MAYBE`` where nothing says so either way."""
 
     DEFAULT = "default"
     MAYBE = "maybe"
     NOT = "not"
-    NEVER = "never"
 
 
-def combine_statuses(before: list[Status], after: list[Status]) -> list[Status]:
-    """The status of each remaining choice, from that in the disjunctions so far and that in the next one.
+class Defaults:
+    """Follows the defaults of a vertex while its disjunctions are worked off one after the other.
 
     Defaults that no choice is left of count no more: ``(*1 | 2 | 3) & (*2 | 3)`` has the default 2. But where
-    each side has defaults left and none in common, there is no default from then on.
+    the disjunctions so far and the next each have defaults left and none in common, there is no default from
+    then on.
     """
-    before, after = _settled(before), _settled(after)
-    out = [_combined(pair) for pair in zip(before, after, strict=True)]
-    if Status.DEFAULT in before and Status.DEFAULT in after and Status.DEFAULT not in out:
-        return [Status.NEVER] * len(out)
-    return out
+
+    def __init__(self) -> None:
+        self._done: list[int] = []
+        self._contradicted = False
+        self.statuses: list[Status] = []
+
+    def step(self, outermost: int, choices: list[list[Decision]]) -> None:
+        """Take in the choices that remain after one more disjunction."""
+        before = [Status.MAYBE] * len(choices)
+        for number in self._done:
+            before = _combined_all(before, _statuses_in(number, choices))
+        after = _statuses_in(outermost, choices)
+        self.statuses = _combined_all(before, after)
+        shared = Status.DEFAULT in self.statuses
+        self._contradicted |= Status.DEFAULT in before and Status.DEFAULT in after and not shared
+        if self._contradicted:
+            self.statuses = [Status.NOT] * len(choices)
+        self._done.append(outermost)
 
 
-def statuses_in(outermost: int, choices: list[list[Decision]]) -> list[Status]:
+def _combined_all(left: list[Status], right: list[Status]) -> list[Status]:
+    return [_combined(pair) for pair in zip(left, right, strict=True)]
+
+
+def _statuses_in(outermost: int, choices: list[list[Decision]]) -> list[Status]:
     """The status that one disjunction and those nested in it give to each of the remaining ``choices``.
 
     A mark on the disjunct decides; an unmarked disjunct among marked ones is no default, a marked one keeps
@@ -57,7 +71,7 @@ def statuses_in(outermost: int, choices: list[list[Decision]]) -> list[Status]:
 
 def _settled(statuses: list[Status]) -> list[Status]:
     if Status.DEFAULT not in statuses:
-        return [s if s is Status.NEVER else Status.MAYBE for s in statuses]
+        return [Status.MAYBE] * len(statuses)
     return [Status.NOT if s is Status.MAYBE else s for s in statuses]
 
 
@@ -76,5 +90,4 @@ def _status(decision: Decision, known: dict[DisjunctId, Status]) -> Status:
 
 def _combined(statuses: Iterable[Status]) -> Status:
     found = set(statuses)
-    ranks = (Status.NEVER, Status.NOT, Status.DEFAULT)
-    return next((s for s in ranks if s in found), Status.MAYBE)
+    return next((s for s in (Status.NOT, Status.DEFAULT) if s in found), Status.MAYBE)

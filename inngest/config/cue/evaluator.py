@@ -8,7 +8,7 @@ from decimal import Decimal
 from inngest.config.cue import ast
 from inngest.config.cue.ast import Presence, RefKind, display_key, is_definition
 from inngest.config.cue.builtins import Builtins
-from inngest.config.cue.defaults import Status, combine_statuses, statuses_in
+from inngest.config.cue.defaults import Defaults, Status
 from inngest.config.cue.errors import CueError, Position, Reason
 from inngest.config.cue.values import (
     TYPES,
@@ -203,26 +203,25 @@ class Evaluator(Builtins):
         One disjunction with those nested in it is worked off after the other, since what the defaults are
         depends on which disjuncts are left at each step.
         """
-        forks, status = [vertex], [Status.MAYBE]
+        forks, defaults = [vertex], Defaults()
         failures: list[CueError] = []
         while pending := [f.disjunctions[0].outermost for f in forks if f.disjunctions]:
             outermost = min(pending)
             while any(f.disjunctions and f.disjunctions[0].outermost == outermost for f in forks):
-                next_forks: list[Vertex] = []
-                next_status: list[Status] = []
-                for fork, known in zip(forks, status, strict=True):
-                    choices = [fork]
-                    if fork.disjunctions and fork.disjunctions[0].outermost == outermost:
-                        choices = [fork.fork(n) for n in range(fork.disjunctions[0].size)]
-                    for choice in choices:
-                        if choice is not fork and (errors := self._early_failure(choice)):
+                remaining: list[Vertex] = []
+                for fork in forks:
+                    if not fork.disjunctions or fork.disjunctions[0].outermost != outermost:
+                        remaining.append(fork)
+                        continue
+                    for number in range(fork.disjunctions[0].size):
+                        choice = fork.fork(number)
+                        if errors := self._early_failure(choice):
                             failures += errors
                         else:
-                            next_forks.append(choice)
-                            next_status.append(known)
-                forks, status = next_forks, next_status
-            status = combine_statuses(status, statuses_in(outermost, [f.decisions for f in forks]))
-        return list(zip(forks, status, strict=True)), failures
+                            remaining.append(choice)
+                forks = remaining
+            defaults.step(outermost, [fork.decisions for fork in forks])
+        return list(zip(forks, defaults.statuses, strict=True)), failures
 
     def _early_failure(self, vertex: Vertex) -> list[CueError]:
         """Problems of a fork that show without evaluating the values it depends on."""
@@ -352,7 +351,7 @@ class Evaluator(Builtins):
         arc = holder.arcs.get(key)
         if arc is not None and arc.presence is not Presence.OPTIONAL:
             return arc
-        if holder.busy:
+        if holder.busy and (holder.kinds & (Kind.STRUCT | Kind.LIST) or not holder.scalars):
             self.provisional += 1
             raise CueError(f"undefined field: {display_key(key)}", [pos], reason=Reason.CYCLE)
         value = self.value(holder)

@@ -245,8 +245,15 @@ class Expressions(Unifier):
         raise CueError(message, [expr.left.pos, expr.right.pos], reason=Reason.OPERAND)
 
     def _equal_elements(self, left: Value, right: Value, expr: ast.Binary) -> bool:
+        if isinstance(left, Vertex) and isinstance(right, Vertex) and not (left.lists or right.lists):
+            a, b = dict(self.fields(left)), dict(self.fields(right))
+            return a.keys() == b.keys() and all(
+                self._equal_elements(self.read(arc, expr.pos), self.read(b[key], expr.pos), expr)
+                for key, arc in a.items()
+            )
         if isinstance(left, Vertex) or isinstance(right, Vertex):
-            return self._equal(left, right, expr)
+            lists = isinstance(left, Vertex) and isinstance(right, Vertex) and left.lists and right.lists
+            return self._equal(left, right, expr) if lists else False
         for side, node in ((left, expr.left), (right, expr.right)):
             if isinstance(side, Constraint | Disjunction | Bottom):
                 message = f"non-concrete value {self.describe(side)} in operand to {expr.op}"

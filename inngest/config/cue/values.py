@@ -112,8 +112,8 @@ class Bound:
     @property
     def kinds(self) -> Kind:
         """The kinds of value that may satisfy the bound."""
-        if self.op == "!=":
-            return Kind.TOP if self.operand is not None else Kind.TOP & ~Kind.NULL
+        if self.operand is None:
+            return Kind.TOP & ~Kind.NULL
         kind = kind_of(self.operand)
         return Kind.NUMBER if kind & Kind.NUMBER else kind
 
@@ -132,7 +132,7 @@ def bound(op: str, operand: Scalar, pos: Position) -> Bound:
                 f"cannot use {format_scalar(operand)} (type {kind_name(kind)}) for bound {op}", pos
             )
         compile_regex(operand if isinstance(operand, str) else operand.decode("latin-1"), pos)
-    elif op != "!=" and kind in {Kind.NULL, Kind.BOOL}:
+    elif kind == Kind.BOOL or (kind == Kind.NULL and op != "!="):
         raise operand_error(
             f"invalid value {format_scalar(operand)} (type {kind_name(kind)}) for bound {op}", pos
         )
