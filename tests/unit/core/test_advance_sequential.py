@@ -1,0 +1,374 @@
+"""One step after another: results, errors, retries, the end (wire protocol sections 3.3, 3.4 and 3.7)."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from engine_rig import NOW, Rig, event, failure, op, planned, ran
+
+from inngest.core.advance import Policy, cancel
+from inngest.core.backoff import RETRY_DELAYS_MS
+from inngest.core.checkpoints import StepTooLarge, checkpoint
+from inngest.core.functions import DEFAULT_RETRIES
+from inngest.core.history import Outcome, What
+from inngest.core.responses import Op, Reported, Returned
+from inngest.core.runs import Kind, RunStatus
+
+
+@pytest.mark.parametrize("version", [1, 2])
+async def test_a_step_is_saved_and_the_next_call_follows(version: int) -> None:
+    rig = Rig()
+    await rig.start()
+    await rig.answer(ran("a", b'{"x":1}'), version=version)
+    run = await rig.run()
+    assert (run.request_version, run.started, run.force_plan) == (version, NOW, False)
+    assert run.steps == {"a": b'{"data":{"x":1}}'}
+    item = (await rig.items())["discover:a"]
+    assert (item.kind, item.outgoing, item.attempt, item.max_attempts) == (
+        Kind.DISCOVER, "a", 0, DEFAULT_RETRIES + 1,
+    )  # fmt: skip
+    assert await rig.jobs() == ["discover:a"]
+
+
+async def test_a_function_that_returns_completes_the_run() -> None:
+    rig = Rig()
+    await rig.start()
+    await rig.returned(b'{"ok":true}')
+    assert await rig.ended()
+    last = (await rig.history())[-1]
+    assert (last.what, last.outcome, last.value) == (What.ENDED, RunStatus.COMPLETED, b'{"ok":true}')
+
+
+async def test_only_the_first_version_counts() -> None:
+    rig = Rig()
+    await rig.start()
+    await rig.answer(ran("a"), version=1)
+    await rig.answer(ran("b"), version=2)
+    assert (await rig.run()).request_version == 1
+
+
+@pytest.mark.parametrize(
+    ("step", "value"),
+    [
+        (op(Op.RUN, data=b'"x"'), b'{"data":"x"}'),
+        (op(Op.RUN), b'{"data":null}'),
+        (op(Op.STEP, data=b'{"data":1}'), b'{"data":1}'),
+        (op(Op.STEP), b"null"),
+        (op(Op.FAILED, error=b'{"name":"E","message":"m","data":1.0}'),
+         b'{"error":{"name":"E","message":"m","data":1.0}}'),
+    ],
+)  # fmt: skip
+async def test_what_is_remembered_of_a_step(step: object, value: bytes) -> None:
+    rig = Rig()
+    await rig.start()
+    await rig.answer(step)  # type: ignore[arg-type]
+    assert (await rig.run()).steps == {"s1": value}
+    assert await rig.jobs() == ["discover:s1"]
+
+
+async def test_a_failed_step_without_an_error_has_one_that_sdks_can_read() -> None:
+    rig = Rig()
+    await rig.start()
+    await rig.answer(op(Op.FAILED))
+    error = (await rig.steps())["s1"]["error"]
+    assert isinstance(error["name"], str)
+    assert isinstance(error["message"], str)
+
+
+# -- errors --
+
+
+async def test_an_error_of_the_function_is_retried_by_the_table() -> None:
+    rig = Rig(retries=2)
+    await rig.start()
+    for attempt in range(2):
+        await rig.reply(failure())
+        item = (await rig.items())["start"]
+        assert (item.attempt, item.due) == (attempt + 1, rig.now + RETRY_DELAYS_MS[attempt])
+        rig.now = item.due
+    await rig.reply(failure())
+    assert await rig.ended()
+    attempts = [e.outcome for e in await rig.history() if e.what is What.ATTEMPT]
+    assert attempts == [Outcome.RETRY, Outcome.RETRY, Outcome.FAILED]
+
+
+async def test_jitter_spreads_retries() -> None:
+    rig = Rig()
+    await rig.start()
+    await rig.reply(failure(), jitter=0.5)
+    assert (await rig.items())["start"].due == NOW + RETRY_DELAYS_MS[0] + 15_000
+
+
+async def test_an_operator_may_fix_the_interval() -> None:
+    rig = Rig()
+    rig.policy = Policy(retry_interval=7)
+    await rig.start()
+    await rig.reply(failure(), jitter=0.5)
+    assert (await rig.items())["start"].due == NOW + 7
+
+
+async def test_retry_after_comes_first() -> None:
+    rig = Rig()
+    rig.policy = Policy(retry_interval=7)
+    await rig.start()
+    await rig.reply(failure(retry_at=NOW + 60_000))
+    assert (await rig.items())["start"].due == NOW + 60_000
+
+
+async def test_no_retry_ends_the_run_at_once() -> None:
+    rig = Rig()
+    await rig.start()
+    await rig.reply(failure(no_retry=True))
+    assert await rig.ended()
+    assert (await rig.history())[-1].outcome == RunStatus.FAILED
+
+
+async def test_a_failed_call_begins_the_run_too() -> None:
+    rig = Rig()
+    await rig.start()
+    await rig.reply(failure())
+    run = await rig.run()
+    assert (run.started, run.request_version) == (NOW, -1)
+
+
+async def test_a_step_error_retries_the_same_call() -> None:
+    rig = Rig(retries=1)
+    await rig.start()
+    await rig.answer(ran("a"))
+    error = b'{"name":"E","message":"m"}'
+    await rig.answer(op(Op.ERROR, "b", error=error), retry_at=NOW + 9_000)
+    item = (await rig.items())["discover:a"]
+    assert (item.attempt, item.due) == (1, NOW + 9_000)
+    assert list((await rig.run()).steps) == ["a"]
+    rig.now = item.due
+    await rig.answer(op(Op.ERROR, "b", error=error))
+    assert (await rig.run()).steps["b"] == b'{"error":' + error + b"}"
+    assert await rig.jobs() == ["discover:b"]
+
+
+async def test_a_step_error_that_may_not_be_retried_is_final() -> None:
+    rig = Rig()
+    await rig.start()
+    await rig.answer(op(Op.ERROR, "b", error=b'{"name":"E","message":"m"}'), no_retry=True)
+    assert "error" in (await rig.steps())["b"]
+    assert await rig.jobs() == ["discover:b"]
+
+
+async def test_a_step_that_succeeds_resets_the_attempts() -> None:
+    rig = Rig(retries=1)
+    await rig.start()
+    await rig.reply(failure())
+    rig.now = (await rig.items())["start"].due
+    await rig.answer(ran("a"))
+    assert (await rig.items())["discover:a"].attempt == 0
+
+
+# -- answers that move little --
+
+
+@pytest.mark.parametrize("steps", [[], [op(Op.NONE, "")], [op(Op.DEFER_ADD), op(Op.DEFER_ABORT, "x")]])
+async def test_an_answer_without_a_step_asks_again(steps: list[object]) -> None:
+    rig = Rig()
+    await rig.start()
+    await rig.answer(*steps)  # type: ignore[arg-type]
+    (first,) = await rig.jobs()
+    await rig.answer(*steps)  # type: ignore[arg-type]
+    (second,) = await rig.jobs()
+    assert first != second
+    await rig.returned()
+    assert await rig.ended()
+
+
+async def test_a_request_to_be_called_again() -> None:
+    rig = Rig()
+    await rig.start()
+    await rig.answer(op(Op.DISCOVERY))
+    assert len(await rig.jobs()) == 1
+    await rig.returned()
+    assert await rig.ended()
+
+
+@pytest.mark.parametrize("version", [1, 2])
+async def test_several_finished_steps_of_one_answer_have_one_call_after_them(version: int) -> None:
+    rig = Rig()
+    await rig.start()
+    await rig.answer(ran("a"), ran("b"), op(Op.DISCOVERY, "more"), version=version)
+    assert (await rig.run()).stack == ["a", "b"]
+    assert await rig.jobs() == ["discover:b"]
+
+
+async def test_the_end_in_checkpoint_mode_saves_the_last_steps() -> None:
+    rig = Rig()
+    await rig.start()
+    await rig.answer(ran("a"), ran("b"), op(Op.COMPLETE, "end", data=b'"out"'))
+    assert await rig.ended()
+    history = await rig.history()
+    assert [e.step for e in history if e.what is What.ATTEMPT] == ["a", "b", ""]
+    assert (history[-1].outcome, history[-1].value) == (RunStatus.COMPLETED, b'"out"')
+
+
+async def test_finished_steps_before_an_error_are_kept() -> None:
+    rig = Rig()
+    await rig.start()
+    await rig.answer(ran("a"), op(Op.ERROR, "b", error=b"{}"))
+    assert list((await rig.run()).steps) == ["a"]
+    assert {job: item.attempt for job, item in (await rig.items()).items()} == {"start": 1}
+
+
+async def test_a_repeated_result_does_not_change_the_first() -> None:
+    rig = Rig()
+    await rig.start()
+    await rig.answer(ran("a", b"1"))
+    await rig.answer(ran("a", b"2"), ran("b"))
+    assert await rig.steps() == {"a": {"data": 1}, "b": {"data": 1}}
+
+
+async def test_an_answer_to_a_run_that_has_ended_is_ignored() -> None:
+    rig = Rig()
+    await rig.start()
+    leased = await rig.lease()
+    assert leased.run is not None
+    await rig.commit(cancel(leased.run, rig.moment()))
+    told = await rig.events()
+    committed = await rig.commit(rig.decide(leased, Reported(steps=[ran("a")], request_version=2)))
+    assert not committed.stale
+    assert len(told) == 2
+    assert await rig.events() == []
+    assert (await rig.store.stats()).leased == 0
+
+
+# -- limits --
+
+
+async def test_a_run_of_too_many_steps_fails() -> None:
+    rig = Rig()
+    rig.policy = Policy(max_steps=2)
+    await rig.start()
+    for step in "ab":
+        assert await rig.before() is None
+        rig.now += 60_000
+        await rig.answer(ran(step))
+    assert await rig.before() is not None
+    assert await rig.ended()
+    assert b"InngestErrFunctionOverflowed" in ((await rig.history())[-1].value or b"")
+    assert Policy().max_steps == 1000
+
+
+async def test_a_run_of_too_much_state_fails() -> None:
+    rig = Rig()
+    rig.policy = Policy(max_state=30)
+    await rig.start()
+    await rig.answer(ran("a", b'"' + b"x" * 10 + b'"'))
+    await rig.answer(ran("b", b'"' + b"x" * 10 + b'"'))
+    assert await rig.ended()
+    assert b"InngestErrStateOverflowed" in ((await rig.history())[-1].value or b"")
+
+
+async def test_a_step_of_too_much_output_fails_the_run() -> None:
+    rig = Rig()
+    await rig.start()
+    await rig.answer(ran("a", b'"' + b"x" * (4 * 1024 * 1024) + b'"'))
+    assert await rig.ended()
+    assert b"output_too_large" in ((await rig.history())[-1].value or b"")
+
+
+# -- before the call --
+
+
+async def test_a_planned_step_that_has_its_result_is_not_requested() -> None:
+    rig = Rig()
+    await rig.start()
+    await rig.answer(*planned("a"))
+    run = await rig.run()
+    run.save_step("a", b"1")
+    assert await rig.before() is not None
+    assert await rig.jobs() == ["discover:a"]
+
+
+async def test_a_run_that_started_too_late_is_cancelled() -> None:
+    rig = Rig(start_timeout=1000)
+    await rig.start()
+    rig.now += 1001
+    assert await rig.before("start") is not None
+    assert await rig.ended()
+    assert (await rig.history())[-1].outcome == RunStatus.CANCELLED
+
+
+async def test_a_run_that_takes_too_long_is_cancelled() -> None:
+    rig = Rig(finish_timeout=1000)
+    await rig.start()
+    await rig.answer(ran("a"))
+    rig.now += 1001
+    assert await rig.before("discover:a") is not None
+    assert await rig.ended()
+
+
+async def test_the_start_timeout_spares_a_run_whose_first_call_is_under_way() -> None:
+    rig = Rig(start_timeout=1000)
+    await rig.start()
+    leased = await rig.lease("start")
+    rig.now += 1000
+    await rig.tick("start-timeout")
+    assert not await rig.ended()
+    await rig.commit(rig.decide(leased, Returned(output=b"1")))
+    assert (await rig.history())[-1].outcome == RunStatus.COMPLETED
+
+
+async def test_the_start_timeout_cancels_a_run_that_still_queues() -> None:
+    rig = Rig(start_timeout=1000)
+    await rig.start(event(ts=NOW + 5000))
+    rig.now += 1000
+    await rig.tick("start-timeout")
+    assert await rig.ended()
+
+
+async def test_the_finish_timeout_cancels_a_sleeping_run() -> None:
+    rig = Rig(finish_timeout=1000)
+    await rig.start()
+    await rig.answer(op(Op.SLEEP, "s", duration="1h"))
+    rig.now += 1000
+    await rig.tick("finish-timeout")
+    assert await rig.ended()
+
+
+# -- checkpoints --
+
+
+async def test_a_checkpoint_saves_without_a_continuation() -> None:
+    rig = Rig()
+    await rig.start()
+    await rig.reply(failure())
+    rig.now = (await rig.items())["start"].due
+    leased = await rig.lease()
+    assert leased.run is not None
+    steps = [ran("a"), op(Op.PLANNED, "b"), op(Op.DEFER_ADD, "d")]
+    await rig.commit(checkpoint(leased.run, leased.item, steps, rig.moment(), rig.now + 1))
+    assert list((await rig.run()).steps) == ["a"]
+    assert {job: item.attempt for job, item in (await rig.items()).items()} == {"start": 0}
+
+
+async def test_a_checkpoint_refuses_what_waits() -> None:
+    rig = Rig()
+    run = await rig.start()
+    leased = await rig.lease()
+    with pytest.raises(ValueError, match="cannot checkpoint async steps: sleep 's1'"):
+        checkpoint(run, leased.item, [op(Op.SLEEP)], rig.moment(), 0)
+    with pytest.raises(StepTooLarge):
+        checkpoint(run, leased.item, [ran("a", b"1" * (5 * 1024 * 1024))], rig.moment(), 0)
+
+
+async def test_history_tells_of_each_step() -> None:
+    rig = Rig()
+    await rig.start()
+    step = ran("a", b"7")
+    step.started, step.duration = NOW + 5, 3
+    step.opts = {"type": "step.sendEvent", "input": [1]}
+    await rig.answer(step)
+    entry = next(e for e in await rig.history() if e.step == "a")
+    assert (entry.what, entry.outcome, entry.value) == (What.ATTEMPT, Outcome.OK, b"7")
+    assert (entry.started, entry.at, entry.info) == (
+        NOW + 5,
+        NOW + 8,
+        {"type": "step.sendEvent", "input": [1]},
+    )
+    assert msgspec.json.decode(msgspec.json.encode(entry), type=type(entry)) == entry
