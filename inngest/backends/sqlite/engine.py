@@ -7,6 +7,7 @@ restart is refused.
 
 from __future__ import annotations
 
+import heapq
 import sqlite3
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
@@ -16,6 +17,7 @@ import msgspec
 from inngest.backends.memory.effects import Collector, RunState
 from inngest.backends.memory.engine import MemoryEngineStore
 from inngest.backends.memory.expiring import Expiring
+from inngest.backends.memory.queue import Entry
 from inngest.backends.sqlite.journal import PUT_META, Journal, Statement
 from inngest.core.functions import App, Function
 from inngest.core.history import History
@@ -66,6 +68,7 @@ _unpack_step = msgspec.msgpack.Decoder(tuple[str, bytes]).decode
 _unpack_item = msgspec.msgpack.Decoder(_QueuedItem).decode
 _unpack_pause = msgspec.msgpack.Decoder(_OpenPause).decode
 _unpack_history = msgspec.msgpack.Decoder(list[tuple[int, History]]).decode
+_unpack_entries = msgspec.msgpack.Decoder(list[tuple[str, str, Any, int]]).decode
 _unpack_events = msgspec.msgpack.Decoder(list[tuple[int, bytes]]).decode
 
 
@@ -91,34 +94,64 @@ V = TypeVar("V")
 
 
 class _Followed(Expiring[V]):
-    """An `Expiring` that knows what has changed in it."""
+    """An `Expiring` that tells what is put into it; it outlives by itself."""
 
-    __slots__ = ("_journal", "changed")
+    __slots__ = ("_ledger", "_name")
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, name: str, ledger: _Ledger) -> None:
         super().__init__()
-        self._journal = journal
-        self.changed: dict[str, tuple[V, int] | None] = {}
+        self._name = name
+        self._ledger = ledger
 
     def put(self, key: str, value: V, until: int) -> None:
         super().put(key, value, until)
-        self.changed[key] = (value, until)
-        self._journal.touch()
+        self._ledger.note(self._name, key, value, until)
 
     def drop(self, key: str) -> None:
         super().drop(key)
-        self.changed[key] = None
-        self._journal.touch()
+        self._ledger.note(self._name, key, None, 0)
 
     def expire(self, now: int, most: int = 4) -> list[str]:
-        gone = super().expire(now, most)
-        if gone:
-            self.changed.update(dict.fromkeys(gone))
-            self._journal.touch()
-        return gone
+        self._ledger.now = max(self._ledger.now, now)
+        return super().expire(now, most)
 
     def restore(self, key: str, value: V, until: int) -> None:
         super().put(key, value, until)
+
+
+class _Ledger:
+    """What is put into the followed maps, in order, a row a write. A row goes when all in it is over."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._new: list[tuple[str, str, Any, int]] = []
+        self._rows: list[tuple[int, int]] = []  # when it is over, its number; a heap
+        self._last = 0
+        self.now = 0
+
+    def note(self, name: str, key: str, value: Any, until: int) -> None:
+        self._new.append((name, key, value, until))
+        self._journal.touch()
+
+    def statements(self) -> Iterator[Statement]:
+        if self._new:
+            new, self._new = self._new, []
+            self._last += 1
+            heapq.heappush(self._rows, (max(until for _, _, _, until in new), self._last))
+            yield "INSERT INTO expiring VALUES (?, ?)", [(self._last, _pack(new))]
+        over = []
+        while self._rows and self._rows[0][0] <= self.now:
+            over.append((heapq.heappop(self._rows)[1],))
+        if over:
+            yield "DELETE FROM expiring WHERE seq = ?", over
+
+    def load(self, db: sqlite3.Connection, maps: dict[str, _Followed[Any]]) -> None:
+        for seq, body in db.execute("SELECT seq, body FROM expiring ORDER BY seq"):
+            entries = _unpack_entries(body)
+            self._last = seq
+            heapq.heappush(self._rows, (max(until for _, _, _, until in entries), seq))
+            for name, key, value, until in entries:
+                maps[name].restore(key, value, until)
 
 
 class SqliteEngineStore(MemoryEngineStore):
@@ -127,8 +160,9 @@ class SqliteEngineStore(MemoryEngineStore):
     def __init__(self, journal: Journal) -> None:
         super().__init__()
         self._journal = journal
+        self._ledger = _Ledger(journal)
         self._maps: dict[str, _Followed[Any]] = {
-            name: _Followed(journal) for name in ("claims", "tokens", "rates", "throttles")
+            name: _Followed(name, self._ledger) for name in ("claims", "tokens", "rates", "throttles")
         }
         self._claims = self._maps["claims"]
         self._tokens = self._maps["tokens"]
@@ -204,8 +238,16 @@ class SqliteEngineStore(MemoryEngineStore):
             return runner_items(item.fn)
         return self._states[item.run].run.partition(item.kind) if item.kind in CALLS else timers(item.fn)
 
+    def _stamp(self, entry: Entry) -> None:
+        super()._stamp(entry)
+        definition = entry.part.definition
+        if entry.admitted is not None and (definition.throttle or definition.run_cell is not None):
+            # Leases are not written, but that a start has passed its gates is: it waits for them once.
+            self._note_item(entry.item, entry.admitted)
+
     def _note_item_gone(self, item: Item, *, remember: bool) -> None:
-        self._of_run(item.run).rows[_ITEM, item.job] = None if remember else _GONE
+        if remember or not item.run:  # else its run has ended, and nothing of it is left
+            self._of_run(item.run).rows[_ITEM, item.job] = None if remember else _GONE
 
     def _note_pause(self, pause: Pause) -> None:
         self._of_run(pause.run).rows[_PAUSE, pause.id] = _OpenPause(pause)
@@ -237,7 +279,8 @@ class SqliteEngineStore(MemoryEngineStore):
     def _statements(self) -> Iterator[Statement]:
         yield from self._registry_statements()
         yield from self._run_statements()
-        yield from self._map_statements()
+        yield from self._lock_statements()
+        yield from self._ledger.statements()
         yield from self._outbox_statements()
 
     def _registry_statements(self) -> Iterator[Statement]:
@@ -265,19 +308,7 @@ class SqliteEngineStore(MemoryEngineStore):
         if drops:
             yield _DROP, drops
 
-    def _map_statements(self) -> Iterator[Statement]:
-        puts, drops = [], []
-        for name, followed in self._maps.items():
-            for key, entry in followed.changed.items():
-                if entry is None:
-                    drops.append((name, key))
-                else:
-                    puts.append((name, key, *entry))
-            followed.changed.clear()
-        if puts:
-            yield "INSERT OR REPLACE INTO expiring VALUES (?, ?, ?, ?)", puts
-        if drops:
-            yield "DELETE FROM expiring WHERE map = ? AND key = ?", drops
+    def _lock_statements(self) -> Iterator[Statement]:
         if self._lock_changes:
             changed, self._lock_changes = self._lock_changes, {}
             taken = [(key, run) for key, run in changed.items() if run is not None]
@@ -321,8 +352,7 @@ class SqliteEngineStore(MemoryEngineStore):
         for (body,) in db.execute("SELECT body FROM functions"):
             fn = _unpack_function(body)
             self._functions[fn.id] = fn
-        for name, key, value, until in db.execute("SELECT map, key, value, until FROM expiring"):
-            self._maps[name].restore(key, value, until)
+        self._ledger.load(db, self._maps)
         self._load_state(db)
         for key, run in db.execute("SELECT key, run FROM locks"):
             if run in self._states:
@@ -357,13 +387,17 @@ class SqliteEngineStore(MemoryEngineStore):
         for state in self._states.values():
             # Steps saved since the head was written are counted once more than needed, never less.
             state.run.revision += len(state.run.stack)
-            if state.run.start.run_cell is not None and not _starts(state):
+            if state.run.start.run_cell is not None and _admitted(state):
                 self._queue.hold_run(state.run.start.run_cell, state.run.id)
 
     def _load_item(self, queued: _QueuedItem) -> None:
         item, collector = queued.item, queued.collector
+        partition = queued.partition or self._implied(item)
+        work = self._states[item.run].run.work if item.kind is Kind.START else None
+        if work is not None and partition.id == work.id:
+            item.partition, work = work.id, None
         # At time zero nothing is due: the first lease sorts out what is.
-        entry = self._queue.add(item, queued.partition or self._implied(item), 0)
+        entry = self._queue.add(item, partition, 0, admitted=work)
         self._entries[item.job] = entry
         self._order = queued.order
         if item.run:
@@ -392,9 +426,9 @@ def _apply(run: Run, head: _Head) -> None:
     run.revision = head.revision
 
 
-def _starts(state: RunState) -> bool:
-    """Whether the run has yet to be called for the first time: it takes its capacity then."""
-    return not state.run.started and any(e.item.kind is Kind.START for e in state.entries.values())
+def _admitted(state: RunState) -> bool:
+    """Whether the run has been called, or is about to be: it has its place then."""
+    return all(entry.admitted is None for entry in state.entries.values())
 
 
 _PURGE = "DELETE FROM state WHERE run = ?"

@@ -32,7 +32,8 @@ T = TypeVar("T")
 LAZY_SECONDS = 0.05
 """How long changes that nobody waits for may stay unwritten."""
 _CACHE_KIB = 65_536
-_RETRY_SECONDS = 5.0
+RETRY_SECONDS = 5.0
+"""The longest time between two attempts at a write that fails."""
 
 SCHEMA_VERSION = 1
 # `state` holds all that belongs to a run under the run's id, so that one step touches one page and the end
@@ -42,8 +43,7 @@ CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE apps (id TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE functions (id TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE state (run TEXT, kind INTEGER, key, value BLOB, PRIMARY KEY (run, kind, key)) WITHOUT ROWID;
-CREATE TABLE expiring (map TEXT, key TEXT, value NOT NULL, until INTEGER NOT NULL, PRIMARY KEY (map, key))
-    WITHOUT ROWID;
+CREATE TABLE expiring (seq INTEGER PRIMARY KEY, body BLOB NOT NULL);
 CREATE TABLE locks (key TEXT PRIMARY KEY, run TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE outbox_events (seq INTEGER PRIMARY KEY, body BLOB NOT NULL);
 CREATE TABLE outbox_history (seq INTEGER PRIMARY KEY, body BLOB NOT NULL);
@@ -249,14 +249,14 @@ class Journal:
         while True:
             try:
                 await self._transact(statements)
-            except sqlite3.Error as error:
+            except sqlite3.OperationalError as error:
                 if self._closing.is_set():
                     raise
                 self._failure = str(error)
                 self._fail(patient=False)
                 failures += 1
                 log.error("cannot write", action="sqlite.write", path=str(self.path), error=str(error))
-                seconds = min(0.05 * 2 ** min(failures, 10), _RETRY_SECONDS)
+                seconds = min(0.05 * 2 ** min(failures, 10), RETRY_SECONDS)
                 with suppress(TimeoutError):
                     async with asyncio.timeout(seconds):
                         await self._closing.wait()

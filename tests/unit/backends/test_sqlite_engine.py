@@ -1,0 +1,462 @@
+"""The embedded engine store: what a crash leaves on disk is what was in memory, and nothing else piles up."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from msgspec.structs import replace
+from sqlite_bench import Disk, sizes, snapshot, until
+
+from inngest.backends.memory.queue import Entry, State
+from inngest.backends.sqlite import journal as journals
+from inngest.backends.sqlite.engine import SqliteEngineStore
+from inngest.backends.sqlite.journal import Journal
+from inngest.core import gcra
+from inngest.core.errors import StoreUnavailable
+from inngest.core.functions import App, Concurrency, Function, Throttle
+from inngest.core.history import History, What
+from inngest.core.runs import (
+    CALLS,
+    Cell,
+    Item,
+    Kind,
+    Leased,
+    Partition,
+    Pause,
+    PauseKind,
+    Queue,
+    Run,
+    RunStatus,
+    signal_name,
+    timeout_job,
+)
+from inngest.core.schedule import runner_items
+from inngest.core.transition import (
+    Admit,
+    Adopt,
+    Await,
+    Begin,
+    Collect,
+    Complete,
+    CreateRun,
+    Discover,
+    Drop,
+    Effect,
+    Emit,
+    EndRun,
+    Enqueue,
+    ForcePlan,
+    Lease,
+    PutPause,
+    Record,
+    ResetAttempts,
+    Retry,
+    SaveStep,
+    SetCrons,
+    TakeLock,
+    TakePause,
+    Transition,
+)
+
+FN = "fn"
+HOUR = 3_600_000
+START = 1_790_000_000_000
+
+
+def function() -> Function:
+    return Function(
+        id=FN, slug=FN, name=FN, app="app", app_id="app", url="http://app.test", triggers=[],
+        concurrency=[Concurrency(limit=3)], run_concurrency=Concurrency(limit=5),
+        throttle=Throttle(limit=100, period=60_000),
+    )  # fmt: skip
+
+
+class World:
+    """A store on a journal, at a time of its own."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.now = START
+        self.opened: list[SqliteEngineStore] = []
+        self._serial = 0
+
+    async def open(self, path: Path) -> SqliteEngineStore:
+        store = SqliteEngineStore(Journal(path))
+        self.opened.append(store)
+        await store.open()
+        return store
+
+    async def start(self) -> World:
+        self.store = await self.open(self.path)
+        await self.store.put_app(App(id="app", name="app", url="http://app.test"), [function()])
+        return self
+
+    def serial(self) -> int:
+        self._serial += 1
+        return self._serial
+
+    def run(self, **fields: Any) -> Run:
+        number = self.serial()
+        cell = Cell("cell", 0)
+        return Run(
+            id=f"run-{number:05}", fn=FN, slug=FN, app="app", events=[b'{"name":"a"}'],
+            event_ids=[f"event-{number}"], key=f"key-{number}", created=self.now,
+            start=Partition(id=f"{FN}/s", fn=FN, cells=(cell,), run_cell=Cell("runs", 1), throttle="t"),
+            work=Partition(id=f"{FN}/w", fn=FN, cells=(cell,)), **fields,
+        )  # fmt: skip
+
+    def item(self, run: str, kind: Kind, **fields: Any) -> Item:
+        fields = {
+            "due": self.now,
+            "score": self.now,
+            "queued": self.now,
+            "job": f"job-{self.serial()}",
+            **fields,
+        }
+        return Item(kind=kind, fn=FN, run=run, **fields)
+
+    def creation(self, run: Run) -> list[Effect]:
+        item = self.item(run.id, Kind.START, job=f"{run.id}:start")
+        return [CreateRun(run=run, key_until=self.now + HOUR), Enqueue(item=item, when=0)]
+
+    async def commit(self, run: str, *effects: Effect, lease: Leased | None = None) -> list[bool]:
+        token = Lease(lease.item.job, lease.item.epoch) if lease is not None else None
+        (committed,) = await self.store.commit(
+            [Transition(fn=FN, run=run, effects=list(effects), lease=token)]
+        )
+        return committed.won
+
+    async def lease(self, queue: Queue = Queue.EXECUTOR) -> list[Leased]:
+        return (await self.store.lease(queue, 100, self.now, self.now + 30_000)).items
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    world = World(tmp_path / "engine.db")
+    yield await world.start()
+    for store in world.opened:
+        await store.close()
+
+
+# -- memory and file
+
+
+def picture(store: SqliteEngineStore, now: int) -> dict[str, Any]:
+    """All that is to survive, in comparable form."""
+    alive = store._states
+    entries = [e for e in store._entries.values() if not e.item.run or e.item.run in alive]
+    indexed = [
+        pause.id
+        for name in store._pauses._names.values()
+        for bucket in [name.plain, *[b for values in name.paths.values() for b in values.values()]]
+        for pause in bucket.values()
+    ]
+    return {
+        "registry": (store._apps, store._functions, store._version),
+        "runs": {run: replace(state.run, revision=0) for run, state in alive.items()},
+        "jobs": {run: state.jobs for run, state in alive.items()},
+        "items": {e.item.job: (replace(e.item, epoch=0, partition=""), _place(e)) for e in entries},
+        "of runs": {run: sorted(state.entries) for run, state in alive.items()},
+        "pauses": {run: state.pauses for run, state in alive.items() if state.pauses},
+        "indexed": sorted(indexed),
+        "maps": {name: _valid(followed, now) for name, followed in store._maps.items()},
+        "locks": {key: run for key, run in store._locks.items() if run in alive},
+        "collectors": (store._collectors, store._collector_of),
+        "crons": {part: {n: e.item.job for n, e in c.items()} for part, c in store._crons.items() if c},
+        "outbox": (list(store._events), list(store._history)),
+    }
+
+
+def _place(entry: Entry) -> Partition:
+    """Where the item goes if its lease ends."""
+    moved = entry.admitted is not None and entry.state == State.LEASED
+    return entry.admitted if moved and entry.admitted is not None else entry.part.definition
+
+
+def _valid(followed: Any, now: int) -> dict[str, Any]:
+    return {key: entry for key, entry in followed._entries.items() if entry[1] > now}
+
+
+class Chaos:
+    """Random operations, sensible or not."""
+
+    def __init__(self, world: World, rng: random.Random) -> None:
+        self.world = world
+        self.rng = rng
+        self.leased: list[Leased] = []
+
+    def runs(self) -> list[str]:
+        return list(self.world.store._states)
+
+    async def step(self) -> None:
+        rng, world = self.rng, self.world
+        world.now += rng.choice((0, 1, 50, 5000))
+        roll = rng.random()
+        if roll < 0.2 or not self.runs():
+            run = world.run(lock=rng.choice(("", "lock-a", "lock-b")))
+            locks: list[Effect] = [TakeLock(key=run.lock)] if run.lock else []
+            begin = [Begin(at=world.now)] if rng.random() < 0.3 else []
+            await world.commit(run.id, *world.creation(run), *locks, *begin, *self.some(run.id))
+        elif roll < 0.35:
+            queue = rng.choice((Queue.EXECUTOR, Queue.RUNNER))
+            self.leased += (
+                await world.store.lease(queue, rng.randint(1, 5), world.now, world.now + 9000)
+            ).items
+        elif roll < 0.6 and self.leased:
+            leased = self.leased.pop(rng.randrange(len(self.leased)))
+            last = [Complete(), Retry(due=world.now + rng.choice((0, 4000)), attempt=1, payload=b"again")]
+            await world.commit(leased.item.run, *self.some(leased.item.run), rng.choice(last), lease=leased)
+        elif roll < 0.7:
+            await self.without_run()
+        elif roll < 0.75:
+            box, old = await world.store.outbox_events(rng.randint(1, 3)), await world.store.outbox_history(2)
+            if box.events:
+                await world.store.ack_events(box.token)
+            if old.entries and rng.random() < 0.5:
+                await world.store.ack_history(old.token)
+        else:
+            run_id = rng.choice(self.runs())
+            await world.commit(run_id, *self.some(run_id))
+
+    def some(self, run: str) -> list[Effect]:
+        effects = [self.effect(run) for _ in range(self.rng.randint(0, 4))] if run else []
+        if run and self.rng.random() < 0.12:
+            effects.append(EndRun(status=RunStatus.COMPLETED))
+        return effects
+
+    def effect(self, run: str) -> Effect:
+        rng, world = self.rng, self.world
+        step = rng.choice("abcdef")
+        state = world.store._states.get(run)
+        jobs = sorted(state.jobs) if state is not None else ["none"]
+        kind = rng.choice((Kind.DISCOVER, Kind.PLAN, Kind.SLEEP, Kind.TIMEOUT))
+        due = world.now + rng.choice((0, 3000, HOUR))
+        terms = rng.choice(([], [("data.id", "s:x")], [("data.id", "s:y")]))
+        name = signal_name("s") if rng.random() < 0.3 else rng.choice(("go", "stop"))
+        pause = Pause(
+            id=f"{run}:{step}", kind=PauseKind.EVENT, fn=FN, run=run, event=name, step=step,
+            timeout_job=timeout_job(run, step), terms=terms if name in {"go", "stop"} else [],
+            created=world.now,
+        )  # fmt: skip
+        leased = rng.choice(self.leased) if self.leased else None
+        other = Partition(id=f"{FN}/own", fn=FN, cells=(Cell("other", 0),))
+        choices: list[Effect] = [
+            SaveStep(step=step, value=msgspec.json.encode(rng.random())),
+            Await(steps=rng.sample("abcdef", 2)),
+            Adopt(version=2),
+            ForcePlan(),
+            Begin(at=world.now),
+            Enqueue(item=world.item(run, kind, due=due, score=due)),
+            Enqueue(item=world.item(run, kind), partition=other),
+            Discover(item=world.item(run, Kind.DISCOVER, job=f"{run}:discover:{step}")),
+            Drop(job=rng.choice(jobs or ["none"])),
+            PutPause(
+                pause=pause, exclusive=rng.choice(("fail", "replace")) if name not in {"go", "stop"} else ""
+            ),
+            TakePause(id=pause.id),
+            Emit(event=b"event"),
+            Record(entry=History(what=What.ATTEMPT, run=run, fn=FN, at=world.now)),
+            ResetAttempts(
+                job=leased.item.job if leased else "none",
+                epoch=leased.item.epoch if leased else 0,
+                until=world.now,
+            ),
+        ]
+        return rng.choice(choices)
+
+    async def without_run(self) -> None:
+        rng, world = self.rng, self.world
+        event = msgspec.json.encode({"ts": world.now})
+        kind = rng.choice((Kind.BATCH, Kind.DEBOUNCE))
+        item = world.item("", kind, due=world.now + 4000, payload=b"[" + event + b"]")
+        collect = Collect(
+            key=f"{kind}-{rng.randint(0, 2)}", item=item, partition=runner_items(FN), event=event,
+            ts=world.now, now=world.now, last=kind is Kind.DEBOUNCE, bound=10_000, max_size=3,
+            token=str(rng.randint(0, 99)), token_ttl=60_000,
+        )  # fmt: skip
+        crons = [
+            world.item("", Kind.CRON, name=name, due=world.now + 9000, job=f"cron-{name}-{world.serial()}")
+            for name in rng.sample("abc", 2)
+        ]
+        admit = Admit(
+            key=f"rate-{rng.randint(0, 3)}", params=gcra.rate_limit(10, 60_000), now=world.now,
+            token=str(rng.randint(0, 99)), token_ttl=60_000,
+        )  # fmt: skip
+        await world.commit(
+            "", rng.choice((collect, collect, SetCrons(items=crons, partition=runner_items(FN)), admit))
+        )
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_a_crash_leaves_what_was_in_memory(world: World, seed: int) -> None:
+    chaos = Chaos(world, random.Random(seed))
+    for _ in range(8):
+        for _ in range(20):
+            # Side by side, they share transactions.
+            await asyncio.gather(*[chaos.step() for _ in range(chaos.rng.choice((1, 1, 4, 12)))])
+        await world.store._journal.settled()
+        again = await world.open(snapshot(world.path))
+        assert picture(again, world.now) == picture(world.store, world.now)
+        if chaos.rng.random() < 0.4:
+            world.store, world.path, chaos.leased = again, again._journal.path, []
+    assert len(chaos.runs()) > 3
+
+
+async def test_nobody_exceeds_a_limit_after_a_crash(world: World) -> None:
+    runs = [world.run() for _ in range(12)]
+    for run in runs:
+        await world.commit(run.id, *world.creation(run))
+    for _ in range(2):
+        for leased in await world.lease():
+            await world.commit(leased.item.run, Begin(at=world.now), Complete(), lease=leased)
+    begun = [state.run.id for state in world.store._states.values() if state.run.started]
+    assert len(begun) == 5
+    world.store = await world.open(snapshot(world.path))
+    assert await world.lease() == []
+    await world.commit(begun[0], EndRun(status=RunStatus.COMPLETED))
+    assert len(await world.lease()) == 1
+
+
+async def test_a_start_passes_its_throttle_once(world: World) -> None:
+    fn = replace(function(), throttle=Throttle(limit=1, period=HOUR))
+    await world.store.put_app(App(id="app", name="app", url="http://app.test"), [fn])
+    runs = [world.run() for _ in range(2)]
+    for run in runs:
+        await world.commit(run.id, *world.creation(run))
+    assert [leased.item.run for leased in await world.lease()] == [runs[0].id]
+    world.store = await world.open(snapshot(world.path))
+    assert [leased.item.run for leased in await world.lease()] == [runs[0].id]
+    world.now += HOUR
+    assert {leased.item.run for leased in await world.lease()} == {run.id for run in runs}
+
+
+# -- one group
+
+
+async def test_a_run_within_one_transaction_is_not_written(world: World) -> None:
+    run = world.run()
+    statements: list[str] = []
+    world.store._journal._connection().set_trace_callback(statements.append)
+    steps = [SaveStep(step="a", value=b"1"), Begin(at=1), PutPause(pause=_pause(run))]
+    await world.commit(run.id, *world.creation(run), *steps, EndRun(status=RunStatus.COMPLETED))
+    world.store._journal._connection().set_trace_callback(None)
+    assert not [sql for sql in statements if "state" in sql]
+    assert sizes(world.path)["state"] == 0
+    again = await world.open(snapshot(world.path))
+    assert picture(again, world.now) == picture(world.store, world.now)
+    assert again._claims.get(run.key, world.now) == run.id
+
+
+async def test_what_happens_to_a_new_run_in_its_first_transaction(world: World) -> None:
+    run = world.run()
+    commits = [
+        world.commit(run.id, *world.creation(run), Begin(at=1)),
+        world.commit(run.id, SaveStep(step="a", value=b"1"), Adopt(version=2), Await(steps=["a", "b"])),
+        world.commit(run.id, SaveStep(step="b", value=b"2"), PutPause(pause=_pause(run))),
+    ]
+    await asyncio.gather(*commits)
+    again = await world.open(snapshot(world.path))
+    state = await again.run(run.id)
+    assert state is not None
+    assert (state.stack, state.pending, state.started, state.request_version) == (["a", "b"], set(), 1, 2)
+    assert picture(again, world.now) == picture(world.store, world.now)
+
+
+def _pause(run: Run) -> Pause:
+    return Pause(id="p", kind=PauseKind.EVENT, fn=FN, run=run.id, event="go", step="s", timeout_job="t")
+
+
+# -- bounds
+
+
+async def test_nothing_piles_up(world: World) -> None:
+    store = world.store
+    for _ in range(30):
+        runs = [world.run(lock=f"lock-{world.serial()}") for _ in range(10)]
+        for run in runs:
+            admit = Admit(
+                key=f"rate-{run.id}",
+                params=gcra.rate_limit(1, 1000),
+                now=world.now,
+                token="t",
+                token_ttl=1000,
+            )
+            await world.commit(run.id, TakeLock(key=run.lock), *world.creation(run), admit, Emit(event=b"e"))
+        for leased in await world.lease():
+            save = SaveStep(step="a", value=b"1")
+            await world.commit(
+                leased.item.run, save, PutPause(pause=_pause(runs[0])), Complete(), lease=leased
+            )
+        for run in runs:
+            entry = History(what=What.ENDED, run=run.id, fn=FN, at=world.now)
+            await world.commit(run.id, EndRun(status=RunStatus.COMPLETED), Record(entry=entry))
+        await store.ack_events((await store.outbox_events(1000)).token)
+        await store.ack_history((await store.outbox_history(1000)).token)
+        world.now += HOUR // 4
+    await store._journal.settled()
+    counts = sizes(world.path)
+    # An hour of claims, a row a transaction; four rounds an hour, at most 40 transactions a round.
+    assert counts.pop("expiring") <= 4 * 40
+    for table in ("locks", "state", "outbox_events", "outbox_history"):
+        assert counts[table] == 0, table
+
+
+async def test_no_statement_looks_at_a_whole_table(world: World) -> None:
+    statements: set[str] = set()
+    db = world.store._journal._connection()
+    db.set_trace_callback(statements.add)
+    chaos = Chaos(world, random.Random(1))
+    for _ in range(200):
+        await chaos.step()
+    await world.store._journal.settled()
+    db.set_trace_callback(None)
+    searches = [sql for sql in statements if sql.startswith("DELETE")]
+    assert {sql.split()[2] for sql in searches} == {
+        "state",
+        "expiring",
+        "locks",
+        "outbox_events",
+        "outbox_history",
+    }
+    for sql in searches:
+        (plan,) = db.execute(f"EXPLAIN QUERY PLAN {sql}").fetchall()
+        assert plan[3].startswith("SEARCH"), (sql, plan)
+
+
+# -- a disk that fails
+
+
+async def test_a_full_disk_holds_commits_back(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journals, "RETRY_SECONDS", 0.01)
+    run = world.run()
+    await world.commit(run.id, *world.creation(run))
+    disk = Disk(world.store._journal)
+    disk.fill()
+    committing = asyncio.create_task(world.commit(run.id, SaveStep(step="a", value=b"1" * 500_000)))
+    await until(lambda: bool(world.store._journal._failure))
+    leasing = asyncio.create_task(world.lease())
+    with pytest.raises(StoreUnavailable, match="full"):
+        await world.store.put_app(App(id="b", name="b", url="http://b.test"), [])
+    assert not committing.done()
+    assert not leasing.done()
+    disk.free()
+    assert await committing == [True]
+    assert [leased.item.kind for leased in await leasing] == [Kind.START]
+    again = await world.open(snapshot(world.path))
+    assert picture(again, world.now) == picture(world.store, world.now)
+
+
+async def test_names_that_are_no_text(world: World) -> None:
+    run = world.run()
+    await world.commit(run.id, *world.creation(run))
+    item = world.item(run.id, Kind.SLEEP, job="naïve \x00 \U0001f600", due=world.now + HOUR)
+    assert item.kind not in CALLS
+    await world.commit(run.id, Enqueue(item=item), SaveStep(step="\x00", value=b"\xff\x00"))
+    again = await world.open(snapshot(world.path))
+    assert picture(again, world.now) == picture(world.store, world.now)
