@@ -13,6 +13,7 @@ from typing import Generic, Protocol, TypeVar
 
 import pytest
 from engine_bench import Bench
+from redis_places import redis_engine
 from sqlite_places import sqlite_engine, sqlite_stream
 
 from inngest.backends.memory.engine import MemoryEngineStore
@@ -63,6 +64,7 @@ async def memory_stream(_: Path) -> AsyncIterator[Place[EventStream]]:
 
 ENGINES: dict[str, Backend[EngineStore]] = {
     "memory": Backend(memory_engine, durable=False),
+    "redis": Backend(redis_engine, durable=True),
     "sqlite": Backend(sqlite_engine, durable=True),
 }
 

@@ -1,0 +1,41 @@
+"""The engine store and the event stream on one Redis server (7.0 or later).
+
+**What stands where.** All keys of a function's runs and queue carry its hash tag: ``inngest:{<function
+id>}:…``. Beside them stand the indices of the whole server: the rings of partitions that have work, the
+timers, the leases, runs and odd job ids by name, the pauses by what they wait for, cells that functions
+share, the registry, the outbox. Keys of claims, tokens and limits expire on the server's clock with a margin;
+what counts is the caller's time against the one stored in them, so that no script asks the server for the
+time.
+
+**A transition is one script.** It is sent as msgpack, in which whatever scripts need not understand (items,
+pauses, the unchanging part of a run) is opaque bytes. The scripts are assembled of the files in ``lua/``, one
+concept each. A server that is out of memory, read-only or without its replicas refuses a script before it
+starts, so that none is ever half done. The transitions of a commit, and the commits of concurrent callers,
+share a round trip. ``lease`` is one script over the ring, and its reply brings the states of the runs along,
+as long as they are not large; a commit that leases its continuation tells the revision of the run that it
+knows, and gets the state back only if that is not the one.
+
+**Nothing polls.** A worker waits only after it saw the ring empty, so a script publishes when the ring stops
+being empty, or when the next due time moves forward: one channel a queue.
+
+**Sentinel** changes how the address is found. The place for ``WAIT`` is in `link.Link`, after the scripts, on
+their connection. A failover may lose a suffix of the commits, so that a revision may come to name another
+state: known states are forgotten with each broken connection.
+
+**Cluster** needs these to change, all of which are single-server shortcuts of the scripts, in one place each:
+
+- rings, timers and leases become keys of the function (its slot); beside them a global zset of functions by
+  their next due time, written after the script as a hint and repaired by a sweep; ``lease`` asks the
+  functions it names;
+- serial numbers are counted for each function: they only order what is inside one;
+- cells of scope ``env`` and ``account``, and their lines, get a slot of their own, in which a place is
+  reserved before the item's script and given back if that fails;
+- the buckets of pauses stay where they are, but are written after the run's own record: an event that meets
+  too many pauses is harmless, since `TakePause` decides in the run's slot, and a missing one is added by the
+  retry of the transition, which has not returned yet;
+- locks already carry the tag of their function; the indices of runs and jobs become hints, too: run ids and
+  job ids are looked up by the caller, who knows the function of all that it leased;
+- the outbox is kept for each function, and drained in turns.
+"""
+
+from __future__ import annotations

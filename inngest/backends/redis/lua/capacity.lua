@@ -1,0 +1,196 @@
+-- Capacity cells and throttles. A partition whose head has to wait is parked: in a line of the cell that is
+-- full, until the release that makes room for it, or for a throttle, until a time.
+-- Functions may share a cell, each with a limit of its own, so that those of one limit form a line.
+
+-- Only calls need capacity, and all calls are in this queue.
+local CALLS_QUEUE = 'executor'
+
+local configs = {}
+
+local function config(fn)
+  local known = configs[fn]
+  if not known then
+    local got = call('HMGET', of(fn) .. 'config', 'limits', 'emission', 'tolerance')
+    known = {
+      limits = got[1] and cmsgpack.unpack(got[1]) or {},
+      emission = tonumber(got[2] or -1),
+      tolerance = tonumber(got[3] or 0),
+    }
+    configs[fn] = known
+  end
+  return known
+end
+
+-- 0 for no limit.
+local function limit_of(fn, index)
+  return config(fn).limits[index + 1] or 0
+end
+
+local function cell_key(fn, name)
+  if string.sub(name, 1, #fn + 1) == fn .. ':' then
+    return of(fn) .. 'cell:' .. name
+  end
+  return PREFIX .. 'cell:' .. name
+end
+
+local function has_room(fn, cell, holder)
+  local limit = limit_of(fn, cell[2])
+  if limit == 0 then
+    return true
+  end
+  local key = cell_key(fn, cell[1])
+  return call('SCARD', key) < limit or call('SISMEMBER', key, holder) == 1
+end
+
+-- Where a partition is parked: {zset, member, index of lines or '', line, cell name, limit index}.
+local function parked(fn, pid)
+  local slot = call('HGET', of(fn) .. 'parked', pid)
+  return slot and cmsgpack.unpack(slot)
+end
+
+local function leave_slot(slot)
+  call('ZREM', slot[1], slot[2])
+  if slot[3] ~= '' and call('EXISTS', slot[1]) == 0 then
+    call('SREM', slot[3], slot[4])
+  end
+end
+
+local function leave_line(fn, pid)
+  local slot = parked(fn, pid)
+  if slot then
+    leave_slot(slot)
+    call('HDEL', of(fn) .. 'parked', pid)
+  end
+  return slot
+end
+
+local function unpark(fn, pid)
+  leave_line(fn, pid)
+  enring(fn, pid, CALLS_QUEUE)
+end
+
+-- Wake as many of those who wait for a cell as there is room for, in score order.
+local function wake(key)
+  local lines = call('SMEMBERS', key .. ':lines')
+  if #lines == 0 then
+    return
+  end
+  local taken = call('SCARD', key)
+  while true do
+    local best, fn
+    for _, line in ipairs(lines) do
+      local slot = call('ZRANGE', key .. ':line:' .. line, 0, 0, 'WITHSCORES')
+      if slot[1] then
+        local owner, index = split(line)
+        local limit = limit_of(owner, tonumber(index))
+        local score = tonumber(slot[2])
+        if limit == 0 or taken < limit then
+          if not best or score < best[2] or (score == best[2] and slot[1] < best[1]) then
+            best, fn = { slot[1], score }, owner
+          end
+        end
+      end
+    end
+    if not best then
+      return
+    end
+    taken = taken + 1
+    unpark(fn, unmarked(best[1]))
+  end
+end
+
+-- A woken partition does not use the capacity it was woken for: the next in line may.
+local function pass_on(item, but)
+  for _, cell in ipairs(item.def[1]) do
+    if cell[1] ~= but then
+      wake(cell_key(item.fn, cell[1]))
+    end
+  end
+  local run_cell = item.def[2]
+  if run_cell[1] and run_cell[1] ~= but then
+    wake(cell_key(item.fn, run_cell[1]))
+  end
+end
+
+-- Let the partition of `item`, its head, wait for a cell.
+local function park(item, cell)
+  leave_line(item.fn, item.pid)
+  local key = cell_key(item.fn, cell[1])
+  local line = item.fn .. '|' .. cell[2]
+  local slot = { key .. ':line:' .. line, next_mark() .. item.pid, key .. ':lines', line, cell[1], cell[2] }
+  call('ZADD', slot[1], item.score, slot[2])
+  call('SADD', slot[3], line)
+  call('HSET', of(item.fn) .. 'parked', item.pid, cmsgpack.pack(slot))
+  pass_on(item, cell[1])
+end
+
+-- The generic cell rate algorithm in microseconds: the new arrival time to store, or nil and when to retry.
+local function admit(key, emission, tolerance, now)
+  local us = now * 1000
+  local tat = math.max(tonumber(call('GET', key) or 0), us) + emission
+  if us < tat - tolerance then
+    return nil, tat - tolerance
+  end
+  remember(key, text(tat), math.ceil(tat / 1000) - now)
+  return tat
+end
+
+local function pass_throttle(item, now)
+  local limits = config(item.fn)
+  if limits.emission < 0 then
+    return true
+  end
+  local tat, retry = admit(of(item.fn) .. 'throttle:' .. item.def[3], limits.emission, limits.tolerance, now)
+  if tat then
+    return true
+  end
+  local slot = { PREFIX .. 'wake:' .. CALLS_QUEUE, item.fn .. '|' .. item.pid, '', '', '', 0 }
+  call('ZADD', slot[1], math.ceil(retry / 1000), slot[2])
+  call('HSET', of(item.fn) .. 'parked', item.pid, cmsgpack.pack(slot))
+  pass_on(item, '')
+  return false
+end
+
+-- Take the capacity for a call, or park its partition.
+local function acquire(item, now)
+  local fn, cells, run_cell = item.fn, item.def[1], item.def[2]
+  local starting = item.kind == 'start'
+  for _, cell in ipairs(cells) do
+    if not has_room(fn, cell, item.job) then
+      park(item, cell)
+      return false
+    end
+  end
+  if starting then
+    if run_cell[1] and not has_room(fn, run_cell, item.run) then
+      park(item, run_cell)
+      return false
+    end
+    if item.def[3] ~= '' and not pass_throttle(item, now) then
+      return false
+    end
+  end
+  for _, cell in ipairs(cells) do
+    call('SADD', cell_key(fn, cell[1]), item.job)
+  end
+  if starting and run_cell[1] then
+    call('SADD', cell_key(fn, run_cell[1]), item.run)
+  end
+  return true
+end
+
+local function release(item)
+  for _, cell in ipairs(item.def[1]) do
+    local key = cell_key(item.fn, cell[1])
+    if call('SREM', key, item.job) == 1 then
+      wake(key)
+    end
+  end
+end
+
+-- The limits of a function have changed: whoever waits for its capacity may have another try.
+local function reconsider(fn)
+  for _, pid in ipairs(call('HKEYS', of(fn) .. 'parked')) do
+    unpark(fn, pid)
+  end
+end

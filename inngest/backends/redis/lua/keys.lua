@@ -1,0 +1,66 @@
+-- Names. What belongs to a function carries its hash tag; the rest are the server's indices.
+-- Times are milliseconds and come from the caller.
+
+local PREFIX = ARGV[1]
+local call = redis.call
+
+local function of(fn)
+  return PREFIX .. '{' .. fn .. '}:'
+end
+
+-- Members of indices are "<function>|<name>"; a function id has no bar in it.
+local function split(member)
+  local bar = string.find(member, '|', 1, true)
+  return string.sub(member, 1, bar - 1), string.sub(member, bar + 1)
+end
+
+-- Numbers as text to the last digit: Lua's own conversion rounds to 14.
+local function text(number)
+  return string.format('%.0f', number)
+end
+
+-- How long (ms) a key that has lost its meaning may stay: clocks differ, and the value decides.
+local SLACK = 60000
+
+local function remember(key, value, ttl)
+  call('SET', key, value, 'PX', text(math.max(ttl, 0) + SLACK))
+end
+
+-- One rising number for all that needs an order, taken from the server by the dozen.
+local BLOCK = 16
+local serial, serials = 0, 0
+
+local function next_serial()
+  if serial == serials then
+    serials = call('INCRBY', PREFIX .. 'serial', BLOCK)
+    serial = serials - BLOCK
+  end
+  serial = serial + 1
+  return serial
+end
+
+-- As the first 16 characters of a member it orders members of one score.
+local MARK = 16
+
+local function next_mark()
+  return string.format('%016.0f', next_serial())
+end
+
+local function unmarked(member)
+  return string.sub(member, MARK + 1)
+end
+
+-- Sizes, for metrics.
+local changes = { items = 0, pauses = 0 }
+
+local function count(what, by)
+  changes[what] = changes[what] + by
+end
+
+local function settle_counts()
+  for what, by in pairs(changes) do
+    if by ~= 0 then
+      call('HINCRBY', PREFIX .. 'counts', what, by)
+    end
+  end
+end

@@ -1,0 +1,22 @@
+-- The state of a run, for the caller: the part that never changes is opaque, and made by the caller.
+
+-- {run, revision, version, plan, started, size, head, stack, steps, pending}, or only the first two if the
+-- caller has this revision, or if it is larger than `room` bytes. nil if there is no such run.
+local function state_reply(fn, run, known, room)
+  local tag = of(fn)
+  local got = call('HMGET', tag .. 'run:' .. run, 'revision', 'version', 'plan', 'started', 'size', 'weight')
+  if not got[1] then
+    return nil, 0
+  end
+  local weight = tonumber(got[5]) + tonumber(got[6])
+  if got[1] == known or weight > room then
+    return { run, got[1] }, 0
+  end
+  return {
+    run, got[1], got[2], got[3], got[4], got[5],
+    call('HGET', tag .. 'run:' .. run, 'head'),
+    call('LRANGE', tag .. 'stack:' .. run, 0, -1),
+    call('HGETALL', tag .. 'steps:' .. run),
+    call('SMEMBERS', tag .. 'pending:' .. run),
+  }, weight
+end

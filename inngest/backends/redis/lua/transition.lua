@@ -1,0 +1,129 @@
+-- One transition in the making: {fn, run, lease job or '', lease epoch, effects}, as of
+-- inngest/core/transition.py.
+
+local T = cmsgpack.unpack(ARGV[2])
+local FN, RUN, TAG = T[1], T[2], of(T[1])
+
+-- The part of the run that changes; written back once, at the end.
+local S = { alive = false, dirty = false }
+
+local function run_key(part)
+  return TAG .. part .. ':' .. RUN
+end
+
+local function load_state()
+  local got = call('HMGET', run_key('run'), 'revision', 'version', 'plan', 'started', 'size', 'pending',
+    'live', 'waits', 'priority')
+  if got[1] then
+    S.alive, S.plan = true, got[3] == '1'
+    S.revision, S.version, S.started = tonumber(got[1]), tonumber(got[2]), tonumber(got[4])
+    S.size, S.pending, S.live = tonumber(got[5]), tonumber(got[6]), tonumber(got[7])
+    S.waits, S.priority = tonumber(got[8]), tonumber(got[9])
+  end
+end
+
+if RUN ~= '' then
+  load_state()
+end
+
+local BEFORE = S.revision or -1
+
+local function changed()
+  S.revision = S.revision + 1
+  S.dirty = true
+end
+
+local function save_state()
+  if S.alive and S.dirty then
+    call('HSET', run_key('run'), 'revision', S.revision, 'version', S.version, 'plan', S.plan and '1' or '0',
+      'started', S.started, 'size', S.size, 'pending', S.pending, 'live', S.live, 'waits', S.waits)
+  end
+end
+
+-- The leased item that the transition is about; `last` is the newest queued call.
+local leased, last
+local NOW = tonumber(ARGV[3])
+
+-- Timeouts of the run itself ask for no call.
+local function stirs(item)
+  return item.kind ~= 'timeout'
+end
+
+-- Forget an item; its job id stays used while its run lives.
+local function forget(item)
+  remove_item(item)
+  if item == leased then
+    leased = nil
+  end
+  if item.run == RUN and RUN ~= '' and S.alive then
+    call('HSET', run_key('jobs'), item.job, '0')
+    if stirs(item) then
+      S.live, S.dirty = S.live - 1, true
+    end
+  end
+end
+
+-- An item on the wire: {job, kind, queue, run, due, score, pid, queued, name, blob}.
+local function new_item(wire)
+  return {
+    fn = FN, job = wire[1], kind = wire[2], queue = wire[3], run = wire[4], due = wire[5], score = wire[6],
+    pid = wire[7], name = wire[9], blob = wire[10], collector = '', epoch = 0, moves = false,
+  }
+end
+
+local function set_partition(item, pid, packed)
+  item.pid, item.packed = pid, packed
+  item.def = packed == '' and NO_CAPACITY or cmsgpack.unpack(packed)
+end
+
+-- Queue an item, in the partition given as {id, packed capacity}, or false for where items of its kind go.
+local function push(wire, partition)
+  local item = new_item(wire)
+  if item.run ~= '' then
+    if not S.alive or call('HSETNX', run_key('jobs'), item.job, '1') == 0 then
+      return false
+    end
+    if stirs(item) then
+      S.live, S.dirty = S.live + 1, true
+    end
+    item.moves = item.kind == 'start'
+    if not partition and is_call(item) then
+      local kind = item.kind == 'start' and 'start' or 'work'
+      partition = call('HMGET', run_key('run'), kind, kind .. '_def')
+    end
+    partition = partition or { FN .. '/t', '' }
+  elseif call('EXISTS', item_key(FN, item.job)) == 1 then
+    return false
+  end
+  partition = partition or { FN .. '/r', '' }
+  set_partition(item, partition[1], partition[2])
+  add_item(item, math.max(wire[8], NOW))
+  if item.kind == 'cron' and item.run == '' then
+    call('HSET', TAG .. 'crons:' .. item.pid, item.name, item.job)
+  end
+  if is_call(item) then
+    last = item
+  end
+  return true
+end
+
+-- What leaves the engine: kept in order, pushed at the end.
+local outbox = { events = {}, history = {} }
+
+local function send_outbox()
+  for box, entries in pairs(outbox) do
+    if #entries > 0 then
+      local key = PREFIX .. 'outbox:' .. box
+      local length
+      for first = 1, #entries, 1000 do
+        length = call('RPUSH', key, unpack(entries, first, math.min(first + 999, #entries)))
+      end
+      if length == #entries then
+        call('PUBLISH', PREFIX .. 'outbox:' .. box, '')
+      end
+    end
+  end
+end
+
+-- What each effect does, by its tag: function(arguments, place of the first) -> whether it wins.
+local effects = {}

@@ -1,0 +1,84 @@
+"""The registered apps and functions on Redis."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from inngest.backends.redis.bell import Bell
+from inngest.backends.redis.link import Link
+from inngest.backends.redis.scripts import PUT_APP
+from inngest.backends.redis.wire import encode, opaque
+from inngest.core import gcra
+from inngest.core.functions import App, Function
+from inngest.ports.engine import Registry
+
+VERSION = "version"
+_decode_app = msgspec.msgpack.Decoder(App).decode
+_decode_function = msgspec.msgpack.Decoder(Function).decode
+
+
+class RedisRegistry:
+    """See `inngest.ports.engine.EngineStore`, "the registry"."""
+
+    def __init__(self, link: Link, bell: Bell, prefix: str) -> None:
+        self._link = link
+        self._bell = bell
+        self._prefix = prefix
+
+    async def read(self) -> Registry:
+        # The version first: a change in between makes it too old, and so is read again.
+        version, apps, functions = await self._link.run(
+            [
+                ("GET", f"{self._prefix}version"),
+                ("HVALS", f"{self._prefix}apps"),
+                ("HVALS", f"{self._prefix}functions"),
+            ]
+        )
+        found = [_decode_function(raw) for raw in functions]
+        return Registry(
+            version=int(version or 0),
+            apps={app.id: app for app in map(_decode_app, apps)},
+            functions={fn.id: fn for fn in found},
+        )
+
+    async def put(self, app: App, functions: Sequence[Function]) -> None:
+        key = f"{self._prefix}version"
+        while True:
+            known = await self.read()
+            kept = {fn.id for fn in functions}
+            gone = [
+                replace(fn, archived=True)
+                for fn in known.functions.values()
+                if fn.app_id == app.id and fn.id not in kept and not fn.archived
+            ]
+            packed = encode([_config(fn) for fn in [*functions, *gone]])
+            version = await self._link.script(
+                PUT_APP, key, self._prefix, known.version, app.id, encode(app), packed
+            )
+            if version >= 0:
+                return
+
+    async def wait(self, version: int, seconds: float) -> int:
+        loop = asyncio.get_running_loop()
+        end = loop.time() + seconds
+        while True:
+            channel = f"{self._prefix}{VERSION}"
+            self._bell.events[channel].clear()
+            (raw,) = await self._link.run([("GET", f"{self._prefix}version")])
+            now, left = int(raw or 0), end - loop.time()
+            if now != version or left <= 0:
+                return now
+            await self._bell.wait(channel, left)
+
+
+def _config(fn: Function) -> tuple[Any, ...]:
+    emission, tolerance = -1, 0
+    if fn.throttle is not None:
+        limit = fn.throttle
+        emission, tolerance = gcra.throttle(limit.limit, limit.period, limit.burst)
+    return (fn.id, opaque(encode(fn)), opaque(encode(fn.limits)), emission, tolerance)

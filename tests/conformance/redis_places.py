@@ -1,0 +1,92 @@
+"""A private Redis server a test session, emptied for each test."""
+
+from __future__ import annotations
+
+import atexit
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import cache
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import pytest
+from redis import Redis
+from redis.exceptions import RedisError
+
+from inngest.backends.redis.engine import RedisEngineStore
+
+S = TypeVar("S", bound=RedisEngineStore)
+
+STARTING = 30
+"""Seconds that a server may take to answer."""
+
+
+@cache
+def server() -> str:
+    """The URL of the session's server."""
+    binary = shutil.which("redis-server")
+    if binary is None:
+        pytest.skip("there is no redis-server on this machine")
+    folder = tempfile.mkdtemp(prefix="inngest-redis-")
+    socket = f"{folder}/redis.sock"
+    command = [
+        binary,
+        "--port",
+        "0",
+        "--unixsocket",
+        socket,
+        "--dir",
+        folder,
+        "--save",
+        "",
+        "--appendonly",
+        "no",
+    ]
+    log = Path(folder, "log")
+    with log.open("wb") as out:
+        process = subprocess.Popen(command, stdout=out, stderr=out)
+
+    def stop() -> None:
+        process.kill()
+        process.wait()
+        shutil.rmtree(folder, ignore_errors=True)
+
+    atexit.register(stop)
+    end = time.monotonic() + STARTING
+    while True:
+        try:
+            with Redis.from_url(f"unix://{socket}") as client:
+                client.ping()
+            return f"unix://{socket}"
+        except RedisError as error:
+            if process.poll() is not None or time.monotonic() > end:
+                raise RuntimeError(f"redis-server does not answer: {log.read_text()}") from error
+            time.sleep(0.02)
+
+
+class RedisPlace(Generic[S]):
+    """The server outlives its clients: a crash is that of the process that holds the store."""
+
+    def __init__(self, make: Callable[[str], S]) -> None:
+        self._make = make
+        self._stores: list[S] = []
+
+    def store(self) -> S:
+        store = self._make(server())
+        self._stores.append(store)
+        return store
+
+    async def crash(self) -> None:
+        while self._stores:
+            await self._stores.pop().close()
+
+
+@asynccontextmanager
+async def redis_engine(_: Path) -> AsyncIterator[RedisPlace[RedisEngineStore]]:
+    with Redis.from_url(server()) as client:
+        client.flushall()
+    yield RedisPlace(RedisEngineStore)
