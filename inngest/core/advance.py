@@ -1,8 +1,7 @@
 """The second decision: what an application's answer, or a timer, means for a run (wire protocol section 3.7).
 
 The run that is given is a view: it may be older than the store's by the time of the commit. So nothing here
-is concluded from it that the effects do
-not check again, except what can only make a call superfluous.
+is concluded from it that the effects do not check again, except what can only make a call superfluous.
 """
 
 from __future__ import annotations
@@ -312,8 +311,8 @@ def _steps(build: Build, answer: Reported, moving: list[Step], call: Call, jitte
     """Save what is done, arrange for what is to come, and see that exactly one continuation follows.
 
     Request version 1 has no pending set: each finished step asks for the next by itself, and job ids keep
-    that from doubling. From version 2 on, the
-    steps of one answer are awaited together, and the last of them asks, once.
+    that from doubling. From version 2 on, the steps of one answer are awaited together, and the last of them
+    asks, once.
     """
     run, item = build.run, build.item
     version = run.request_version if run.request_version != UNSET_VERSION else (answer.request_version or 0)

@@ -21,10 +21,8 @@ class Fields:
     """One JSON object of a registration.
 
     Names are compared without regard to case and underscores (wire protocol section 1.6); ``null``, ``""``
-    and
-    ``[]`` count as absent. A reading method that finds a mistake adds it to ``problems`` and returns its
-    default,
-    or an empty value.
+    and ``[]`` count as absent. A reading method that finds a mistake adds it to ``problems`` and returns its
+    default, or an empty value.
 
     ``where`` names the function, ``path`` the place in it: ``functions[2] "app-fn"`` and ``throttle``.
     """

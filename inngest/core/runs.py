@@ -1,8 +1,7 @@
 """The durable things: runs, the queue items that move them, the pauses that hold them.
 
 JSON values (step results, outputs, event payloads) are carried as the bytes of their text, so that what an
-SDK sent
-is what an SDK gets back, to the byte, and nothing is decoded on the hot path that no decision needs.
+SDK sent is what an SDK gets back, to the byte, and nothing is decoded on the hot path that no decision needs.
 
 All times are integer Unix epoch milliseconds.
 """
@@ -62,8 +61,8 @@ class Cell(Struct, frozen=True, array_like=True):
     """A share of capacity: at most ``limit`` holders at once.
 
     The limit is read from the function's current configuration (``Function.limits[index]``) when an item is
-    leased, so that a
-    new limit holds for what is queued already; the key was evaluated when the run was scheduled.
+    leased, so that a new limit holds for what is queued already; the key was evaluated when the run was
+    scheduled.
     """
 
     key: str
@@ -179,10 +178,8 @@ class Pause(Struct, omit_defaults=True):
     """A run waits for an event (or is cancelled by one).
 
     ``event`` is the exact event name (for a signal: ``signal_name(...)``). ``condition`` is an expression
-    over ``async`` alone,
-    empty for none. ``terms`` are equalities that each matching event must fulfil, as ``(path, value)`` texts:
-    the store indexes
-    the pause by the first.
+    over ``async`` alone, empty for none. ``terms`` are equalities that each matching event must fulfil, as
+    ``(path, value)`` texts: the store indexes the pause by the first.
     """
 
     id: str

@@ -73,8 +73,7 @@ class SkipReason:
     SINGLETON = "Singleton"
 
 
-# -- which functions
-# --------------------------------------------------------------------------------------------------
+# -- which functions --
 
 
 def trigger_names(name: str) -> list[str]:
@@ -105,8 +104,7 @@ def _holds(fn: Function, source: str, event: Event, now: int) -> bool:
         return False
 
 
-# -- an event starts a run
-# --------------------------------------------------------------------------------------------
+# -- an event starts a run --
 
 
 def schedule(fn: Function, event: Event, at: Moment) -> Transition:
@@ -287,8 +285,7 @@ def _skip(fn: Function, event: Event, at: Moment, reason: str) -> Transition:
     return Transition(fn=fn.id, run=run.id, effects=[Record(entry=entry)])
 
 
-# -- what is evaluated once
-# -------------------------------------------------------------------------------------------
+# -- what is evaluated once --
 
 
 def _key(fn: Function, source: str, event: Event, now: int) -> str | bool:
@@ -393,8 +390,7 @@ def _cancels(fn: Function, run: Run, event: Event, at: Moment) -> list[Pause]:
     return pauses
 
 
-# -- collectors
-# -------------------------------------------------------------------------------------------------------
+# -- collectors --
 
 
 def _collector(fn: Function, kind: Kind, key: str, event: Event, due: int, at: Moment) -> Item:
@@ -460,8 +456,7 @@ def collected(fn: Function, item: Item, at: Moment) -> Transition:
     return Transition(fn=fn.id, run=run.id, effects=effects)
 
 
-# -- cron --------------------------------------------------------------------------------------------------
-# -----------
+# -- cron --
 
 
 class Tick(Struct):
@@ -526,8 +521,7 @@ def tick(fn: Function, item: Item, at: Moment) -> Transition:
     return Transition(fn=fn.id, run=run_id, effects=effects)
 
 
-# -- invocations
-# ------------------------------------------------------------------------------------------------------
+# -- invocations --
 
 
 def _invoke_error(message: str) -> bytes:

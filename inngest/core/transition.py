@@ -1,14 +1,11 @@
 """Transitions: what a decision changes, as data.
 
 A `Transition` is a list of effects on one function's part of the engine store. The store applies all of them
-at once or none.
-Most effects are conditional by nature ("save this result unless there is one"): each says below when it
-*wins*. An effect whose
-``when`` names an earlier effect (by its place in the list) happens only if that one won; ``unless``, only if
-it lost. An effect that does not
-happen has lost. With these two, a decision that was made on a view of the run which is outdated by the time
-of the commit
-still does the right thing, and the store needs no logic of its own beyond the effects.
+at once or none. Most effects are conditional by nature ("save this result unless there is one"): each says
+below when it *wins*. An effect whose ``when`` names an earlier effect (by its place in the list) happens only
+if that one won; ``unless``, only if it lost. An effect that does not happen has lost. With these two, a
+decision that was made on a view of the run which is outdated by the time of the commit still does the right
+thing, and the store needs no logic of its own beyond the effects.
 
 Effects name no run: all of them concern ``Transition.run``. If that run does not exist (any more), those
 marked [run] lose.
@@ -32,8 +29,7 @@ class _Effect(Struct, tag_field="op", omit_defaults=True, kw_only=True):
     unless: int = -1
 
 
-# -- starting runs
-# ----------------------------------------------------------------------------------------------------
+# -- starting runs --
 
 
 class Unclaimed(_Effect, tag="unclaimed"):
@@ -76,14 +72,11 @@ class Collect(_Effect, tag="collect"):
     """Add an event to the open collector of ``key``, or open one with ``item`` (sections 4.5 and 4.6).
 
     ``item.payload`` is a JSON array of encoded events. A collector closes when its item is leased, or when it
-    is full; the next event
-    then opens another. Wins if the event was taken in.
+    is full; the next event then opens another. Wins if the event was taken in.
 
     ``last``: keep only the newest by ``ts`` (debounce); the item moves to ``item.due``, at most to ``opened +
-    bound`` if bound > 0.
-    Otherwise all are kept (batch), and the item is due at once when there are ``max_size`` events or
-    ``max_bytes``.
-    A ``token`` seen within ``token_ttl`` ms loses.
+    bound`` if bound > 0. Otherwise all are kept (batch), and the item is due at once when there are
+    ``max_size`` events or ``max_bytes``. A ``token`` seen within ``token_ttl`` ms loses.
     """
 
     key: str
@@ -100,8 +93,7 @@ class Collect(_Effect, tag="collect"):
     token_ttl: int = 0
 
 
-# -- the queue
-# --------------------------------------------------------------------------------------------------------
+# -- the queue --
 
 
 class Enqueue(_Effect, tag="enqueue"):
@@ -145,8 +137,7 @@ class ResetAttempts(_Effect, tag="reset"):
     until: int
 
 
-# -- the run
-# ----------------------------------------------------------------------------------------------------------
+# -- the run --
 
 
 class Begin(_Effect, tag="begin"):
@@ -194,8 +185,7 @@ class PutPause(_Effect, tag="pause"):
     """[run] Wait. Wins if the step has neither a pause nor a result yet.
 
     ``exclusive``: the pause of a signal, of which there is one a name: "fail" loses if another run's pause
-    exists, "replace" takes its place in
-    the index.
+    exists, "replace" takes its place in the index.
     """
 
     pause: Pause
@@ -222,15 +212,13 @@ class TakePause(_Effect, tag="take"):
 
 class EndRun(_Effect, tag="end"):
     """[run] The run is over: its state, queued items (leased ones excepted, until they complete), pauses,
-    capacity and lock are gone; its key stays
-    claimed. Wins if it had not ended.
+    capacity and lock are gone; its key stays claimed. Wins if it had not ended.
     """
 
     status: RunStatus
 
 
-# -- leaving the engine
-# -----------------------------------------------------------------------------------------------
+# -- leaving the engine --
 
 
 class Emit(_Effect, tag="emit"):
@@ -245,8 +233,7 @@ class Record(_Effect, tag="record"):
     entry: History
 
 
-# -- schedules
-# --------------------------------------------------------------------------------------------------------
+# -- schedules --
 
 
 class SetCrons(_Effect, tag="crons"):
@@ -307,8 +294,8 @@ class Committed(Struct):
     """What became of a transition.
 
     ``stale``: the lease was not the newest any more, and nothing was changed. ``won`` tells of each effect.
-    ``next`` is the follow-up item, leased to
-    the same worker in the same commit, when the caller asked to take it.
+    ``next`` is the follow-up item, leased to the same worker in the same commit, when the caller asked to
+    take it.
     """
 
     won: list[bool]

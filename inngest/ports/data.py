@@ -96,15 +96,13 @@ class DataStore(Protocol):
 
     async def put_history(self, entries: Sequence[History]) -> None:
         """Keep history, in this order within each run. An entry that a run has already changes nothing; one
-        of
-        an unknown run (pruned, by now) is let go.
+        of an unknown run (pruned, by now) is let go.
         """
 
     async def prune(self, before: int, limit: int = 10_000) -> int:
         """Forget up to ``limit`` runs that ended before this time, with their history, and as many events
-        that
-        were received before it and belong to no run that goes on. How many were forgotten; 0 means all of
-        them.
+        that were received before it and belong to no run that goes on. How many were forgotten; 0 means all
+        of them.
         """
 
     # -- events --

@@ -1,8 +1,8 @@
 """Partitions, capacity and leases: which item may be worked on, by whom, until when.
 
 An entry is in one of three states. *Timer*: not due yet, on the heap of its queue. *Ready*: due, on the heap
-of its partition. *Leased*.
-Heaps are cleaned lazily: a heap slot counts only while its ``mark`` is the entry's.
+of its partition. *Leased*. Heaps are cleaned lazily: a heap slot counts only while its ``mark`` is the
+entry's.
 
 A partition that has ready entries is either in its queue's ring, where each lease takes one entry and goes on
 to the next partition, or *parked*: by a cell without capacity, which wakes its parked partitions in score

@@ -114,7 +114,7 @@ def compile_tree(node: Node) -> Run:
     raise TypeError(f"unknown node {node!r}")
 
 
-# -- paths -----------------------------------------------------------------------------------------------
+# -- paths --
 
 
 def _path(path: tuple[str, ...]) -> Run:
@@ -188,7 +188,7 @@ def _has(operand: Run, field: str) -> Run:
     return run
 
 
-# -- operators -------------------------------------------------------------------------------------------
+# -- operators --
 
 
 def _apply(function: Callable[[Any], Any], operand: Run) -> Run:
@@ -355,7 +355,7 @@ def total(node: Node) -> bool:
     return all(map(total, node.children()))
 
 
-# -- literals, calls and comprehensions ------------------------------------------------------------------
+# -- literals, calls and comprehensions --
 
 
 def _known(value: Any) -> Any:

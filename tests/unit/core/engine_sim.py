@@ -34,7 +34,7 @@ SWEEP = 2_000
 POLICY = Policy(retry_interval=5_000)
 
 
-# -- functions -----------------------------------------------------------------------------------------
+# -- functions --
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def leaves(node: Seq) -> list[Leaf]:
     return found
 
 
-# -- the SDK -------------------------------------------------------------------------------------------
+# -- the SDK --
 
 
 def _op(leaf: Leaf, op: Op, *, race: bool = False, **fields: Any) -> Step:
@@ -220,7 +220,7 @@ def _planned(leaf: Leaf) -> Op:
     return Op.PLANNED if leaf.op is Op.RUN else leaf.op
 
 
-# -- the world -----------------------------------------------------------------------------------------
+# -- the world --
 
 
 @dataclass
