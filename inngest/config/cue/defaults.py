@@ -25,26 +25,21 @@ class Defaults:
     """
 
     def __init__(self) -> None:
-        self._done: list[int] = []
         self._contradicted = False
-        self.statuses: list[Status] = []
+        self.statuses: list[Status] = [Status.MAYBE]
 
-    def step(self, outermost: int, choices: list[list[Decision]]) -> None:
-        """Take in the choices that remain after one more disjunction."""
-        before = [Status.MAYBE] * len(choices)
-        for number in self._done:
-            before = _combined_all(before, _statuses_in(number, choices))
+    def step(self, outermost: int, origins: list[int], choices: list[list[Decision]]) -> None:
+        """Take in the choices that remain after one more disjunction.
+
+        ``origins`` says for each of them which of the choices so far it continues.
+        """
+        before = _settled([self.statuses[origin] for origin in origins])
         after = _statuses_in(outermost, choices)
-        self.statuses = _combined_all(before, after)
+        self.statuses = [_combined(pair) for pair in zip(before, after, strict=True)]
         shared = Status.DEFAULT in self.statuses
         self._contradicted |= Status.DEFAULT in before and Status.DEFAULT in after and not shared
         if self._contradicted:
             self.statuses = [Status.NOT] * len(choices)
-        self._done.append(outermost)
-
-
-def _combined_all(left: list[Status], right: list[Status]) -> list[Status]:
-    return [_combined(pair) for pair in zip(left, right, strict=True)]
 
 
 def _statuses_in(outermost: int, choices: list[list[Decision]]) -> list[Status]:

@@ -16,6 +16,7 @@ from inngest.config.cue.values import (
     Kind,
     clashing_bounds,
     format_scalar,
+    kind_name,
     kind_of,
     same_scalar,
 )
@@ -131,6 +132,11 @@ class Evaluator(Builtins):
     def _contradictions(self, vertex: Vertex) -> list[CueError]:
         """Problems among the scalars, bounds, lists and closed structs that meet in a vertex."""
         before = len(vertex.errors)
+        if vertex.kinds and not vertex.kinds & vertex.choice_kinds:
+            described = [(text, pos) for _, text, pos in vertex.kind_sources[-1:]] or [("_", vertex.pos)]
+            text, pos = described[0]
+            kinds = kind_name(vertex.choice_kinds)
+            self.conflict(vertex, f"conflicting values {text} and a disjunction of type {kinds}", pos)
         if vertex.scalars:
             value, pos = vertex.scalars[0]
             for other, other_pos in vertex.scalars[1:]:
@@ -207,20 +213,22 @@ class Evaluator(Builtins):
         failures: list[CueError] = []
         while pending := [f.disjunctions[0].outermost for f in forks if f.disjunctions]:
             outermost = min(pending)
+            origins = list(range(len(forks)))
             while any(f.disjunctions and f.disjunctions[0].outermost == outermost for f in forks):
-                remaining: list[Vertex] = []
-                for fork in forks:
+                remaining: list[tuple[Vertex, int]] = []
+                for fork, origin in zip(forks, origins, strict=True):
                     if not fork.disjunctions or fork.disjunctions[0].outermost != outermost:
-                        remaining.append(fork)
+                        remaining.append((fork, origin))
                         continue
                     for number in range(fork.disjunctions[0].size):
                         choice = fork.fork(number)
                         if errors := self._early_failure(choice):
                             failures += errors
                         else:
-                            remaining.append(choice)
-                forks = remaining
-            defaults.step(outermost, [fork.decisions for fork in forks])
+                            remaining.append((choice, origin))
+                forks = [fork for fork, _ in remaining]
+                origins = [origin for _, origin in remaining]
+            defaults.step(outermost, origins, [fork.decisions for fork in forks])
         return list(zip(forks, defaults.statuses, strict=True)), failures
 
     def _early_failure(self, vertex: Vertex) -> list[CueError]:

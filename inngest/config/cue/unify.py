@@ -7,7 +7,7 @@ something not expanded yet) becomes a task of the vertex, run when the vertex is
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from inngest.config.cue import ast
 from inngest.config.cue.ast import Presence, RefKind, Scalar, is_definition
@@ -218,7 +218,8 @@ class Unifier(ABC):
             return
         closes = Closes.BELOW if _inside_definition(source, lineage) else None
         scope = Scope(conjunct.scope, vertex, closes=closes)
-        inclusion = Inclusion(source, scope, conjunct.within, (*trail, source.base))
+        whole = len(vertex.conjuncts) == 1 and vertex.conjuncts[0].expr is conjunct.expr
+        inclusion = Inclusion(source, scope, conjunct.within, (*trail, source.base), whole)
         vertex.including.append(source)
         try:
             for other in list(source.conjuncts):
@@ -281,6 +282,7 @@ class Unifier(ABC):
         within = conjunct.within
         ordinal = vertex.counts.get(within, 0)
         vertex.counts[within] = ordinal + 1
+        vertex.choice_kinds &= _possible_kinds(alternatives)
         if number >= len(vertex.choices):
             outermost = within[0][0] if within else ordinal
             vertex.disjunctions.append(OpenChoice(len(alternatives), outermost))
@@ -435,3 +437,32 @@ def is_builtin(call: ast.Call, *names: str) -> bool:
     """Whether a call is one of the predeclared functions ``names``."""
     function = call.function
     return isinstance(function, ast.Ident) and function.kind is RefKind.BUILTIN and function.key in names
+
+
+def _possible_kinds(alternatives: Iterable[tuple[ast.Expr, bool]]) -> Kind:
+    """The kinds that the disjuncts can have, as far as their syntax tells.
+
+    What this rules out is gone before any choice is made, and so has no say in what the default is.
+    """
+    kinds = Kind(0)
+    for expr, _ in alternatives:
+        kinds |= _kinds_of(expr)
+    return kinds
+
+
+def _kinds_of(expr: ast.Expr) -> Kind:
+    match expr:
+        case ast.Literal():
+            return kind_of(expr.value)
+        case ast.StructLit() if expr.is_struct:
+            return Kind.STRUCT
+        case ast.ListLit():
+            return Kind.LIST
+        case ast.Ident() if expr.kind is RefKind.BUILTIN and expr.key in TYPES:
+            return TYPES[expr.key].kinds
+        case ast.Unification():
+            return _kinds_of(expr.left) & _kinds_of(expr.right)
+        case ast.DisjunctionExpr():
+            return _possible_kinds((d.expr, d.default) for d in expr.disjuncts)
+        case _:
+            return Kind.TOP

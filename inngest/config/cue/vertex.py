@@ -191,10 +191,10 @@ class Vertex:
     """A place for a value; everything known about it accumulates here as its conjuncts are expanded."""
 
     __slots__ = (
-        "arcs", "base", "bounds", "choices", "closers", "conjuncts", "counts", "decisions", "disjunctions",
-        "done", "epoch", "errors", "evaluating", "expanding", "has_struct", "including", "kind_sources",
-        "kinds", "label", "leaf", "listeners", "lists", "open_scopes", "parent", "patterns", "pos",
-        "presence", "rejected", "scalars", "scopes", "seen", "settled", "settling", "tasks", "value",
+        "arcs", "base", "bounds", "choice_kinds", "choices", "closers", "conjuncts", "counts", "decisions",
+        "disjunctions", "done", "epoch", "errors", "evaluating", "expanding", "has_struct", "including",
+        "kind_sources", "kinds", "label", "leaf", "listeners", "lists", "open_scopes", "parent", "patterns",
+        "pos", "presence", "rejected", "scalars", "scopes", "seen", "settled", "settling", "tasks", "value",
     )  # fmt: skip
 
     def __init__(self, parent: Vertex | None, label: Label | None, pos: Position) -> None:
@@ -216,6 +216,7 @@ class Vertex:
         self.closers: dict[Scope, None] = {}
         self.has_struct = False
         self.kinds = Kind.TOP
+        self.choice_kinds = Kind.TOP
         self.kind_sources: list[tuple[Kind, str, Position]] = []
         self.scalars: list[tuple[Scalar, Position]] = []
         self.bounds: list[tuple[Bound, Position]] = []
@@ -277,6 +278,7 @@ class Inclusion:
     scope: Scope
     within: DisjunctId
     trail: tuple[Vertex, ...]
+    whole: bool
     copies: dict[Scope, Scope] = field(default_factory=dict)
 
     def adapt(self, conjunct: Conjunct) -> Conjunct:
@@ -284,12 +286,18 @@ class Inclusion:
         return Conjunct(conjunct.expr, conjunct.env, self._rebase(conjunct.scope), self.within, trail)
 
     def _rebase(self, scope: Scope) -> Scope:
-        """A copy of the scopes within the source, below the place of the reference."""
-        if scope.origin.base is not self.source.base:
+        """A copy of the scopes within the source, below the place of the reference.
+
+        What closes the structs around the source stays behind, unless the reference is all there is in its
+        place (``whole``): then the two are one and the same value.
+        """
+        here = scope.origin.base is self.source.base
+        if not here and not self.whole:
             return self.scope
         known = self.copies.get(scope)
         if known is None:
             parent = self.scope if scope.parent is None else self._rebase(scope.parent)
-            known = Scope(parent, self.scope.origin, embeds=scope.embeds, closes=scope.closes)
+            closes = scope.closes if here or scope.closes is Closes.BELOW else None
+            known = Scope(parent, self.scope.origin, embeds=scope.embeds, closes=closes)
             self.copies[scope] = known
         return known

@@ -115,23 +115,28 @@ def literal(value: object) -> str:
 
 
 @st.composite
-def admitting(draw: st.DrawFn, value: object) -> str:
-    """An expression that ``value`` meets: itself, a type, a choice, a struct or list of such."""
+def admitting(draw: st.DrawFn, value: object, *, marks: bool = True) -> str:
+    """An expression that ``value`` meets: itself, a type, a choice, a struct or list of such.
+
+    Without ``marks`` no disjunction at its top marks a default. Only one that meets in a place has marks:
+    what becomes of several, some of them ruled out, is not settled by the specification; the corpus holds the
+    cases that matter.
+    """
     form = draw(st.integers(0, 7))
     if form == 0:
         return literal(value)
     if form in {1, 2}:
         others = draw(st.lists(_plain, min_size=1, max_size=2))
-        options = [draw(admitting(value)), *map(literal, others)]
-        marked = draw(st.integers(0, len(options)))
+        options = [draw(admitting(value, marks=False)), *map(literal, others)]
+        marked = draw(st.integers(0, len(options))) if marks else len(options)
         order = draw(st.permutations(range(len(options))))
         return "(" + " | ".join(("*" if n == marked else "") + options[n] for n in order) + ")"
     if form == 3:
-        return f"({draw(admitting(value))} & {draw(admitting(value))})"
+        return f"({draw(admitting(value, marks=marks))} & {draw(admitting(value, marks=False))})"
     if isinstance(value, dict):
         keys = draw(st.sets(st.sampled_from(sorted(value)), max_size=len(value)))
-        marks = st.sampled_from(["", "", "?", "!"])
-        fields = [f"{key}{draw(marks)}: {draw(admitting(value[key]))}" for key in sorted(keys)]
+        presence = st.sampled_from(["", "", "?", "!"])
+        fields = [f"{key}{draw(presence)}: {draw(admitting(value[key]))}" for key in sorted(keys)]
         fields += draw(st.sampled_from([[], [], ["..."], ["[string]: _"], [f"{draw(labels)}?: _"]]))
         text = "{" + ", ".join(fields) + "}"
         return f"close({text})" if keys == set(value) and draw(st.booleans()) else text
@@ -156,12 +161,12 @@ def _coherent(draw: st.DrawFn) -> list[str]:
             lines += [f"{label}: {key}: {literal(item)}" for key, item in value.items()]
         elif form == 6:
             lines.append(f"#{label}: {draw(admitting(value))}")
-            lines.append(f"{label}: #{label} & {draw(admitting(value))}")
+            lines.append(f"{label}: #{label} & {draw(admitting(value, marks=False))}")
         else:
-            lines.append(f"{label}: *{literal(value)} | {draw(admitting(draw(_plain)))}")
-        lines += [f"{label}: {text}" for text in draw(st.lists(admitting(value), max_size=2))]
+            lines.append(f"{label}: *{literal(value)} | {draw(admitting(draw(_plain), marks=False))}")
+        lines += [f"{label}: {text}" for text in draw(st.lists(admitting(value, marks=False), max_size=2))]
         if draw(st.integers(0, 3)) == 0:
-            lines.append(f"r{label}: {label} & {draw(admitting(value))}")
+            lines.append(f"r{label}: {label} & {draw(admitting(value, marks=False))}")
         if draw(st.integers(0, 5)) == 0:
             lines.append(f's{label}: "\\({label})-\\({draw(labels)})" | *{draw(labels)}')
         if draw(st.integers(0, 5)) == 0:

@@ -36,7 +36,7 @@ def outcome(source: str) -> tuple[object, CueError | None]:
 
 
 @given(source=configurations())
-@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=600, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 def test_generated_configuration_means_the_same(folder: Path, source: str) -> None:
     assert BINARY is not None
     expected = reference.run(BINARY, source, folder)
