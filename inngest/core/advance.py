@@ -293,7 +293,7 @@ def _ask_again(build: Build) -> None:
     item = build.item
     # A job id of its own: the discovery after the last step may be this very item.
     job = discover_job(build.run.id, digest(item.job, str(item.epoch)))
-    build.add(Discover(item=build.discovery(item.outgoing, race=True, coalesce="", job=job)))
+    build.add(Discover(item=build.discovery(item.outgoing, race=item.race, coalesce="", job=job)))
 
 
 def _complete(build: Build, end_op: Step, moving: list[Step], call: Call) -> Transition:
@@ -401,6 +401,10 @@ def saved_value(step: Step) -> tuple[bytes, Outcome, bytes]:
     return b'{"error":' + error + b"}", Outcome.FAILED, error
 
 
+class _Asked(msgspec.Struct):
+    op: Op
+
+
 def gateway_result(
     run: Run,
     fn: Function,
@@ -420,7 +424,8 @@ def gateway_result(
     last_try = item.attempt + 1 >= item.max_attempts
     outcome = Outcome.OK if error is None else (Outcome.FAILED if last_try else Outcome.RETRY)
     saved = b'{"data":' + (value or _NULL) + b"}" if error is None else b'{"error":' + error + b"}"
-    _attempt(build, call, outcome, value=value if error is None else error, op=Op.GATEWAY)
+    op = msgspec.json.decode(item.payload, type=_Asked).op
+    _attempt(build, call, outcome, value=value if error is None else error, op=op)
     if outcome is Outcome.RETRY:
         return _again(build, 0, jitter)
     if len(saved) > MAX_STEP_OUTPUT:

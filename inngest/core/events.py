@@ -173,7 +173,7 @@ def accept(inbound: Inbound, internal_id: str, now: int, max_size: int, *, inter
     data = _object(raw.data, "data")
     if len(data) > max_size:
         raise InvalidEvent(f"Event is over the max size: {len(data)} bytes of data, {max_size} allowed")
-    if not internal and b'"_inngest"' in data:
+    if not internal and (b'"_inngest"' in data or b"\\u" in data):  # any letter of a key may be escaped
         data = _without_internal(data)
     return Event(
         id=internal_id,
@@ -200,7 +200,9 @@ def _object(raw: Raw, key: str) -> bytes:
 def _without_internal(data: bytes) -> bytes:
     # Decoded key by key: the values keep their bytes.
     fields = msgspec.json.decode(data, type=dict[str, Raw])
-    fields.pop("_inngest", None)
+    if "_inngest" not in fields:
+        return data
+    del fields["_inngest"]
     return _encode(fields)
 
 

@@ -110,7 +110,8 @@ def _holds(fn: Function, source: str, event: Event, now: int) -> bool:
 def schedule(fn: Function, event: Event, at: Moment) -> Transition:
     """What ``event``, which matches ``fn``, does to it: join a batch, be debounced, or start a run."""
     if fn.paused:
-        return _skip(fn, event, at, SkipReason.PAUSED)
+        entry = _skipped(fn, [event], at, SkipReason.PAUSED)
+        return Transition(fn=fn.id, run=entry.run, effects=[Record(entry=entry)])
     if fn.batch is not None and _holds(fn, fn.batch.condition, event, at.now):
         return _batch(fn, event, at)
     effects: list[Effect] = []
@@ -279,10 +280,9 @@ def _about(run: Run, reason: str = "") -> dict[str, Any]:
     return about
 
 
-def _skip(fn: Function, event: Event, at: Moment, reason: str) -> Transition:
-    run = new_run(fn, [event], at, key=run_key(fn, event.key))
-    entry = History(what=What.SKIPPED, run=run.id, fn=fn.id, at=at.now, info=_about(run, reason))
-    return Transition(fn=fn.id, run=run.id, effects=[Record(entry=entry)])
+def _skipped(fn: Function, events: Sequence[Event], at: Moment, reason: str) -> History:
+    run = new_run(fn, events, at, key=run_key(fn, events[0].key))
+    return History(what=What.SKIPPED, run=run.id, fn=fn.id, at=at.now, info=_about(run, reason))
 
 
 # -- what is evaluated once --
@@ -312,17 +312,18 @@ def lock_key(fn: Function, event: Event, now: int) -> str | None:
 
 
 def partitions(fn: Function, event: Event, now: int) -> tuple[Partition, Partition]:
-    """Where the first item and the later ones of a run queue up (sections 4.2 and 4.3)."""
+    """Where the first item and the later ones of a run queue up (sections 4.2 and 4.3).
+
+    The id tells all that admits an item, keyed or not: a store keeps one definition an id, and a function
+    that is registered with another constraint must not go on under the old one.
+    """
     cells: list[Cell] = []
-    keyed: list[str] = []
     for index, limit in enumerate(fn.concurrency):
         value = str(_key(fn, limit.key, event, now) or "") if limit.key else ""
         if limit.scope == "fn":
             cell = f"{fn.id}:{index}:{digest(value)}" if limit.key else f"{fn.id}:{index}"
         else:
             cell = f"{limit.scope}:{digest(value)}"
-        if limit.key:
-            keyed.append(cell)
         cells.append(Cell(cell, index))
     if not cells:
         cells.append(Cell(f"{fn.id}:0", 0))
@@ -332,19 +333,15 @@ def partitions(fn: Function, event: Event, now: int) -> tuple[Partition, Partiti
         source = fn.run_concurrency.key
         value = str(_key(fn, source, event, now) or "") if source else ""
         run_cell = Cell(f"{fn.id}:run:{digest(value)}" if source else f"{fn.id}:run", len(shared))
-        if source:
-            keyed.append(run_cell.key)
     throttle = ""
     if fn.throttle is not None:
         source = fn.throttle.key
-        throttle = (
-            f"throttle:{fn.id}:{digest(str(_key(fn, source, event, now) or ''))}"
-            if source
-            else f"throttle:{fn.id}"
-        )
-        if source:
-            keyed.append(throttle)
-    suffix = f"/{digest(*keyed)}" if keyed else ""
+        value = digest(str(_key(fn, source, event, now) or "")) if source else ""
+        throttle = f"throttle:{fn.id}:{value}" if source else f"throttle:{fn.id}"
+    suffix = ""
+    if fn.concurrency or run_cell is not None or throttle:
+        keys = [cell.key for cell in shared]
+        suffix = "/" + digest(*keys, "", run_cell.key if run_cell else "", throttle)
     begin = Partition(id=f"{fn.id}/s{suffix}", fn=fn.id, cells=shared, run_cell=run_cell, throttle=throttle)
     return begin, Partition(id=f"{fn.id}/w{suffix}", fn=fn.id, cells=shared)
 
@@ -441,13 +438,18 @@ def _batch(fn: Function, event: Event, at: Moment) -> Transition:
 
 
 def collected(fn: Function, item: Item, at: Moment) -> Transition:
-    """What a collector's leased item starts: one run, with the latest event, or with all of the batch."""
+    """What a collector's leased item starts: one run, with the latest event, or with all of the batch; none
+    if the function was paused or archived meanwhile.
+    """
     raw = msgspec.json.decode(item.payload, type=list[msgspec.Raw])
     events = [decode_event(bytes(event)) for event in raw]
     effects: list[Effect] = []
+    if fn.paused or fn.archived:
+        if fn.paused:
+            effects.append(Record(entry=_skipped(fn, events, at, SkipReason.PAUSED)))
+        return Transition(fn=fn.id, run="", effects=[*effects, Complete()])
     if item.kind is Kind.BATCH:
-        batch = at.new_id()
-        run = new_run(fn, events, at, key=run_key(fn, item.job), batch=batch)
+        run = new_run(fn, events, at, key=run_key(fn, item.job), batch=at.new_id())
         start(fn, run, events, at, effects, ttl=DELIVERY_TTL)
     else:
         run = new_run(fn, events, at, key=run_key(fn, events[0].key))

@@ -265,16 +265,16 @@ class _Wrapped(Struct):
     error: Raw = Raw(b"")
 
 
-_unwrap = msgspec.json.Decoder(_Wrapped | None).decode
+_unwrap = msgspec.json.Decoder(_Wrapped).decode
 
 
 def _result(op: StepOp | None, value: bytes | None) -> tuple[bytes | None, bytes | None]:
     """Output and error of a memoised value (section 3.4): an event is shown as it is, others unwrapped."""
     if value is None or op not in {StepOp.INVOKE, StepOp.SIGNAL}:
         return value, None
-    wrapped = _unwrap(value)
-    if wrapped is None:  # timed out
+    if not value.startswith(b"{"):  # null: timed out
         return value, None
+    wrapped = _unwrap(value)
     if wrapped.error:
         return None, bytes(wrapped.error)
     return bytes(wrapped.data) or b"null", None

@@ -58,7 +58,7 @@ def _plan(build: Build, step: Step, coalesce: str) -> None:
                 race=is_race(step, build.item),
                 coalesce=coalesce,
                 queued=now,
-                payload=_encode({"op": step.op.value, **step.opts}) if gateway else b"",
+                payload=_encode({**step.opts, "op": step.op.value}) if gateway else b"",
             )
         )
     )

@@ -23,7 +23,19 @@ ALLOWED = {
     "cli": {"cli", "services", "config", "core"},
 }
 
-PURE = {"asyncio", "socket", "time", "random", "os", "secrets", "threading", "aiohttp", "redis", "sqlite3", "structlog"}
+PURE = {
+    "asyncio",
+    "socket",
+    "time",
+    "random",
+    "os",
+    "secrets",
+    "threading",
+    "aiohttp",
+    "redis",
+    "sqlite3",
+    "structlog",
+}
 """What core has no business with: I/O, clocks and randomness."""
 
 

@@ -179,7 +179,6 @@ async def test_future_events_of_a_batch_do_not_delay_it() -> None:
     assert (await rig.items())["start"].due == NOW
 
 
-@pytest.mark.xfail(strict=True, reason="what fires does not heed the pause")
 @pytest.mark.parametrize("kind", [{"batch": Batch(5, 10_000)}, {"debounce": Debounce(10_000)}])
 async def test_what_fires_while_the_function_is_paused_is_skipped(kind: dict[str, Any]) -> None:
     rig = Runner(**kind)

@@ -215,7 +215,6 @@ def test_runs_at_once_and_throttles_are_for_the_start() -> None:
     assert other.throttle == begin.throttle
 
 
-@pytest.mark.xfail(strict=True, reason="constraints without a key do not show in the id of the partition")
 @pytest.mark.parametrize(
     "changed",
     [
