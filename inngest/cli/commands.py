@@ -9,8 +9,9 @@ import click
 
 from inngest import __version__
 from inngest.core.signing import check_signing_key
-from inngest.services.build import SERVICES, Settings, build
+from inngest.services.build import build
 from inngest.services.logs import configure_logs
+from inngest.services.settings import SERVICES, InMemory, Listen, RedisServer, Settings, Sqlite
 
 EVERYWHERE = "0.0.0.0"  # noqa: S104 -- a server is there to be reached
 
@@ -92,15 +93,14 @@ def dev(
     settings = Settings(
         services=SERVICES,
         dev=True,
-        host=host,
-        event_port=port,
-        core_port=port,
-        backend="sqlite" if persist else "memory",
-        data_dir=sqlite_dir,
+        engine=Sqlite(sqlite_dir) if persist else InMemory(),
+        stream=Sqlite(sqlite_dir) if persist else InMemory(),
+        data=Sqlite(sqlite_dir) if persist else InMemory(),
+        event_api=Listen(host, port),
         sdk_urls=sdk_urls,
         discovery=not no_discovery,
         poll_seconds=0 if no_poll else poll_interval,
-        retry_interval=retry_interval * 1000,
+        retry_interval_ms=retry_interval * 1000,
         workers=queue_workers,
         console=not quiet,
     )
@@ -198,22 +198,20 @@ def serve(
         raise click.ClickException(f"unknown service {unknown[0]!r}; there are {', '.join(SERVICES)}")
     _check_keys(services, signing_keys, event_keys)
     configure_logs(level=log_level, style=log_format)
-    together = "event-api" in services
     settings = Settings(
         services=tuple(name for name in SERVICES if name in services),
         dev=False,
-        host=host,
-        event_port=port,
-        core_port=core_port if core_port is not None else (port if together else 8300),
-        backend="redis" if redis_uri else "sqlite",
-        redis_url=redis_uri or "",
-        data_dir=data_dir,
+        engine=RedisServer(redis_uri) if redis_uri else Sqlite(data_dir),
+        stream=RedisServer(redis_uri) if redis_uri else Sqlite(data_dir),
+        data=Sqlite(data_dir),
+        event_api=Listen(host, port),
+        core_api=Listen(host, core_port) if core_port is not None else None,
         signing_keys=signing_keys,
         event_keys=event_keys,
         sdk_urls=sdk_urls,
         discovery=False,
         poll_seconds=poll_interval,
-        retry_interval=retry_interval * 1000,
+        retry_interval_ms=retry_interval * 1000,
         workers=queue_workers,
         console=False,
     )

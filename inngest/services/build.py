@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from aiohttp import web
@@ -34,33 +33,21 @@ from inngest.services.indexer import Indexer
 from inngest.services.registry import RegistryCache
 from inngest.services.runner import Runner
 from inngest.services.runtime import Runtime
+from inngest.services.settings import (
+    DataBackend,
+    EngineBackend,
+    InMemory,
+    Listen,
+    RedisServer,
+    Settings,
+    Sqlite,
+    StreamBackend,
+)
 from inngest.services.supervisor import Service, Supervisor
 from inngest.services.sync import AppSync
 from inngest.services.web import WebServer
 
-SERVICES = ("event-api", "core-api", "runner", "executor")
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What a process is to run, resolved from command line and configuration."""
-
-    services: tuple[str, ...]
-    dev: bool
-    host: str
-    event_port: int
-    core_port: int
-    backend: str  # memory, sqlite, redis
-    data_dir: Path
-    redis_url: str = ""
-    signing_keys: tuple[str, ...] = ()
-    event_keys: tuple[str, ...] = ()
-    sdk_urls: tuple[str, ...] = ()
-    discovery: bool = False
-    poll_seconds: int = 0
-    retry_interval: int = 0  # ms; 0 for the table
-    workers: int = 1000
-    console: bool = False
+CORE_API = Listen("0.0.0.0", 8300)  # noqa: S104 -- a server is there to be reached
 
 
 class Task:
@@ -111,7 +98,7 @@ def build(settings: Settings) -> Supervisor:
         dev=settings.dev,
         signing_keys=settings.signing_keys,
         event_keys=settings.event_keys,
-        policy=Policy(retry_interval=settings.retry_interval),
+        policy=Policy(retry_interval=settings.retry_interval_ms),
     )
     console = Console(runtime.registry) if settings.console else None
     services: list[Service] = [_backend_service(runtime)]
@@ -129,16 +116,49 @@ def build(settings: Settings) -> Supervisor:
 
 
 def _backends(settings: Settings) -> tuple[EngineStore, EventStream, DataStore]:
-    if settings.backend == "memory":
-        return MemoryEngineStore(), MemoryEventStream(), MemoryDataStore()
-    journal = Journal(settings.data_dir / "engine.db")
-    data = SqliteDataStore(settings.data_dir / "history.db")
-    if settings.backend == "redis":
-        from inngest.backends.redis.engine import RedisEngineStore
-        from inngest.backends.redis.stream import RedisEventStream
+    journals: dict[Path, Journal] = {}
 
-        return RedisEngineStore(settings.redis_url), RedisEventStream(settings.redis_url), data
-    return SqliteEngineStore(journal), SqliteEventStream(journal), data
+    def journal(directory: Path) -> Journal:
+        # One file for engine and stream: what is made of an event is never on disk before it.
+        return journals.setdefault(directory, Journal(directory / "engine.db"))
+
+    return (
+        _engine(settings.engine, journal),
+        _stream(settings.stream, journal),
+        _data(settings.data),
+    )
+
+
+def _engine(backend: EngineBackend, journal: Callable[[Path], Journal]) -> EngineStore:
+    match backend:
+        case InMemory():
+            return MemoryEngineStore()
+        case Sqlite(directory):
+            return SqliteEngineStore(journal(directory))
+        case RedisServer(url, prefix):
+            from inngest.backends.redis.engine import RedisEngineStore
+
+            return RedisEngineStore(url, prefix=prefix)
+
+
+def _stream(backend: StreamBackend, journal: Callable[[Path], Journal]) -> EventStream:
+    match backend:
+        case InMemory():
+            return MemoryEventStream()
+        case Sqlite(directory):
+            return SqliteEventStream(journal(directory))
+        case RedisServer(url, prefix):
+            from inngest.backends.redis.stream import RedisEventStream
+
+            return RedisEventStream(url, prefix=prefix)
+
+
+def _data(backend: DataBackend) -> DataStore:
+    match backend:
+        case InMemory():
+            return MemoryDataStore()
+        case Sqlite(directory):
+            return SqliteDataStore(directory / "history.db")
 
 
 def _backend_service(runtime: Runtime) -> Service:
@@ -172,13 +192,14 @@ def _listeners(settings: Settings, runtime: Runtime, console: Console | None, sy
     if "core-api" in settings.services:
         context = _api_context(runtime, sync)
         core = [*RegisterApi(runtime).routes(), *core_routes(context)]
-    if events and core and settings.event_port == settings.core_port:
-        return [WebServer("api", settings.host, settings.event_port, [*events, *core], kind=runtime.kind)]
+    at, core_at = settings.event_api, settings.core_api or (settings.event_api if events else CORE_API)
+    if events and core and at == core_at:
+        return [WebServer("api", at.host, at.port, [*events, *core], kind=runtime.kind)]
     servers: list[Service] = []
     if events:
-        servers.append(WebServer("event-api", settings.host, settings.event_port, events, kind=runtime.kind))
+        servers.append(WebServer("event-api", at.host, at.port, events, kind=runtime.kind))
     if core:
-        servers.append(WebServer("core-api", settings.host, settings.core_port, core, kind=runtime.kind))
+        servers.append(WebServer("core-api", core_at.host, core_at.port, core, kind=runtime.kind))
     return servers
 
 

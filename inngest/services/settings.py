@@ -1,0 +1,87 @@
+"""What a process is to run, resolved from the command line and the configuration.
+
+Everything here is decided: no defaults of the configuration's, no names of variables, no paths to look for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+SERVICES = ("event-api", "core-api", "runner", "executor")
+"""In the order in which they start."""
+
+GRACE_SECONDS = 30.0
+CAPACITY = 1000
+MAX_EVENT = 3 * 1024 * 1024
+MAX_BODY = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Listen:
+    """An address to listen on; port 0 takes any that is free."""
+
+    host: str
+    port: int
+
+
+@dataclass(frozen=True)
+class InMemory:
+    """Kept by this process, as long as it lives."""
+
+
+@dataclass(frozen=True)
+class Sqlite:
+    """Kept by this process in files of this directory."""
+
+    directory: Path
+
+
+@dataclass(frozen=True)
+class RedisServer:
+    """A Redis server, by its URL; ``prefix`` is that of all keys."""
+
+    url: str
+    prefix: str = "inngest:"
+
+
+EngineBackend: TypeAlias = InMemory | Sqlite | RedisServer
+StreamBackend: TypeAlias = InMemory | Sqlite | RedisServer
+DataBackend: TypeAlias = InMemory | Sqlite
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One process.
+
+    ``core_api``, ``runner`` and ``executor`` of None listen where the APIs of this process do: the core API
+    beside the event API, the other two (which tell of their health, and nothing else) beside either. Alone,
+    each has a default of its own.
+
+    Times are in the unit that their name says. ``retention_seconds`` of 0 keeps history for ever.
+    """
+
+    services: tuple[str, ...]
+    dev: bool
+    engine: EngineBackend
+    stream: StreamBackend
+    data: DataBackend
+    event_api: Listen
+    core_api: Listen | None = None
+    runner: Listen | None = None
+    executor: Listen | None = None
+    signing_keys: tuple[str, ...] = ()
+    event_keys: tuple[str, ...] = ()
+    sdk_urls: tuple[str, ...] = ()
+    discovery: bool = False
+    poll_seconds: int = 0
+    retry_interval_ms: int = 0
+    workers: int = CAPACITY
+    max_event_bytes: int = MAX_EVENT
+    max_body_bytes: int = MAX_BODY
+    call_timeout_seconds: float = 2 * 60 * 60.0
+    retention_seconds: int = 0
+    grace_seconds: float = GRACE_SECONDS
+    log_output: bool = False
+    console: bool = False
