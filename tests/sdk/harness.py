@@ -281,6 +281,12 @@ class Server(Process):
         found: dict[str, Any] = self.query(query, id=run)["run"]
         return found
 
+    def waits(self, run: str) -> bool:
+        """Whether the run has come to a sleep or a wait, and is known to have."""
+        trace = self.trace(run)["trace"] or {}
+        ops = {span["stepOp"] for span in trace.get("childrenSpans") or ()}
+        return bool(ops & {"SLEEP", "WAIT_FOR_EVENT", "WAIT_FOR_SIGNAL"})
+
 
 @dataclass
 class Line:

@@ -151,13 +151,7 @@ def test_a_step_may_send_a_signal(line: Line) -> None:
 def test_a_second_waiter_for_a_signal_fails(line: Line) -> None:
     first = line.server.wait_started(line.send("signal"))
     line.wait_executed(first.id, "before")
-    steps = "{ run(runID: $id) { trace(preview: true) { childrenSpans { stepOp } } } }"
-
-    def waits() -> bool:
-        trace = line.server.query(f"query Q($id: String!) {steps}", id=first.id)["run"]["trace"]
-        return "WAIT_FOR_SIGNAL" in [span["stepOp"] for span in trace["childrenSpans"]]
-
-    eventually(waits, "the first waiter")
+    eventually(lambda: line.server.waits(first.id), "the first waiter")
     second = line.run("signal")
     assert second.status == "Failed"
     assert eventually(lambda: send_signal(line, {"n": 1}), "the first waiter") == first.id

@@ -96,10 +96,11 @@ def test_a_killed_server_resumes_its_runs(name: str, stub: Stub, tmp_path: Path)
             for scenario in ("sleep", "wait-match")
         ]
 
-        def all_begun() -> bool:
-            return all(app.executions(run.id)["before"] for run in started)
+        def all_wait() -> bool:
+            # The application has executed a step before the server has its result: only what is shown is kept.
+            return all(server.waits(run.id) for run in started)
 
-        eventually(all_begun, "the first step of both runs")
+        eventually(all_wait, "both runs to wait")
         server.stop(signal.SIGKILL)
         server.start()
         sleeper, waiter = started
