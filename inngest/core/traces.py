@@ -139,11 +139,11 @@ def assemble(record: RunRecord, history: Sequence[History]) -> Span:
             calls.append(entry)
     children = [_step_span(record, entries) for entries in steps.values()]
     executions = [
-        _attempts_span(record, group, name=EXECUTION, key=f"call {place}")
+        _got_further(_attempts_span(record, group, name=EXECUTION, key=f"call {place}"), history)
         for place, group in enumerate(_groups(calls))
     ]
     final = None
-    if executions and executions[-1].status in {SpanStatus.COMPLETED, SpanStatus.FAILED}:
+    if calls and calls[-1].outcome != Outcome.RETRY:
         final = executions.pop()
         final.name = FINALIZATION
     children += executions
@@ -152,6 +152,16 @@ def assemble(record: RunRecord, history: Sequence[History]) -> Span:
     for span in root.children:
         span.parent = root.id
     return root
+
+
+def _got_further(execution: Span, history: Sequence[History]) -> Span:
+    """A call that failed and was tried again is complete when a later attempt reports its first step."""
+    if execution.children:
+        last = execution.children[-1].ended
+        starts = (e.started or e.at for e in history if e.step and e.what in {What.ATTEMPT, What.WAITING})
+        if after := [start for start in starts if start > last]:
+            execution.status, execution.ended = SpanStatus.COMPLETED, min(after)
+    return execution
 
 
 def _groups(calls: Sequence[History]) -> Iterator[list[History]]:

@@ -155,12 +155,32 @@ def test_the_functions_own_attempts_are_the_finalization() -> None:
     assert names(root.children[0]) == [("Attempt 0", "FAILED"), ("Attempt 1", "FAILED")]
 
 
-def test_a_call_that_failed_before_a_step_is_an_execution() -> None:
-    root = assemble(
-        record(RunStatus.COMPLETED),
-        [attempt(at=10, outcome=Outcome.RETRY), attempt("a", at=20, number=1), attempt(at=30, value=b"1")],
-    )
-    assert names(root) == [("Execution", "CANCELLED"), ("A", "COMPLETED"), ("Finalization", "COMPLETED")]
+@pytest.mark.parametrize(
+    "end", [RunStatus.RUNNING, RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED]
+)
+def test_a_call_that_failed_before_a_step_is_an_execution(end: RunStatus) -> None:
+    error = b'{"message":"busy"}'
+    failed = attempt(at=10, outcome=Outcome.RETRY, value=error)
+    root = assemble(record(end), [failed, attempt("a", at=20, number=1), attempt(at=30, value=b"1")])
+    assert names(root) == [("Execution", "COMPLETED"), ("A", "COMPLETED"), ("Finalization", "COMPLETED")]
+    execution = root.children[0]
+    assert (execution.started, execution.ended, execution.attempts) == (10, 20, 1)
+    assert [(child.name, child.status, child.error) for child in execution.children] == [
+        ("Attempt 0", SpanStatus.FAILED, error)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("end", "status"),
+    [
+        (RunStatus.RUNNING, SpanStatus.RUNNING),
+        (RunStatus.CANCELLED, SpanStatus.CANCELLED),
+        (RunStatus.FAILED, SpanStatus.FAILED),
+    ],
+)
+def test_a_call_that_waits_to_be_tried_again_is_not_over(end: RunStatus, status: SpanStatus) -> None:
+    root = assemble(record(end), [attempt("a", at=5), attempt(at=10, outcome=Outcome.RETRY)])
+    assert names(root) == [("A", "COMPLETED"), ("Execution", status.value)]
 
 
 def test_the_finalization_is_last_even_if_its_call_began_first() -> None:
