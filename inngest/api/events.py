@@ -34,6 +34,8 @@ class EventApi:
         clock: Unix epoch milliseconds.
         new_id: makes internal ids where the sender gave no seed.
         keys: event keys; in ``dev`` mode none means that any will do.
+        max_event: bytes of one event's data.
+        max_body: bytes of a request, as the listener has it.
         accepted: told of what was accepted, for the console.
     """
 
@@ -46,6 +48,7 @@ class EventApi:
         keys: Sequence[str] = (),
         dev: bool = True,
         max_event: int = MAX_EVENT,
+        max_body: int = MAX_BODY,
         accepted: Callable[[Sequence[Event]], None] | None = None,
     ) -> None:
         self._stream = stream
@@ -54,6 +57,7 @@ class EventApi:
         self._keys = [key.encode() for key in keys]
         self._dev = dev
         self._max_event = max_event
+        self._max_body = max_body
         self._accepted = accepted
 
     def routes(self) -> list[web.RouteDef]:
@@ -67,7 +71,7 @@ class EventApi:
             body = await _read(request)
             inbound = parse_body(body)
         except web.HTTPRequestEntityTooLarge:
-            return _answer(413, [], f"Request body is over the max size: {MAX_BODY} bytes allowed")
+            return _answer(413, [], f"Request body is over the max size: {self._max_body} bytes allowed")
         except InvalidEvent as error:
             return _answer(400, [], str(error))
         now = self._clock()
@@ -112,14 +116,22 @@ class EventApi:
 async def _read(request: web.Request) -> bytes:
     """The body as JSON. Forms, which some webhooks send, become an object of lists of strings."""
     if request.content_type == "multipart/form-data":
-        form = await request.post()
-        pairs = [(name, value if isinstance(value, str) else str(value)) for name, value in form.items()]
-        return _form(pairs)
+        try:
+            form = await request.post()
+        except (ValueError, AssertionError) as error:
+            raise InvalidEvent(f"Multipart form cannot be read: {error}") from None
+        return _form((name, _text(value)) for name, value in form.items())
     body = await request.read()
     # What curl calls a form by default is JSON most of the time.
     if request.content_type == "application/x-www-form-urlencoded" and body.lstrip()[:1] not in {b"{", b"["}:
         return _form(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True))
     return body
+
+
+def _text(value: str | bytes | bytearray | web.FileField) -> str:
+    if isinstance(value, web.FileField):
+        return value.file.read().decode("utf-8", "replace")
+    return value if isinstance(value, str) else value.decode("utf-8", "replace")
 
 
 def _form(pairs: Iterable[tuple[str, str]]) -> bytes:
