@@ -217,7 +217,7 @@ async def test_an_application_that_is_not_there_fails_its_run(world: World) -> N
         ({"id": "s", "op": "Sleep", "opts": {"duration": "400d"}}, b"366"),
         (
             {"id": "w", "op": "WaitForEvent", "opts": {"event": "e", "timeout": "1h", "if": "event.data.("}},
-            b"if",
+            b"event.data.(",
         ),
         ({"id": "w", "op": "WaitForEvent", "opts": {"event": "e", "timeout": "later"}}, b"later"),
     ],
