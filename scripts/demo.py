@@ -163,7 +163,8 @@ The server and the application stay up until you press Ctrl-C. To try next, in a
   # another order; the answer holds the event's id
   curl {url}/e/demo -d '{order}'
 
-  # the runs that an event has started; then one run
+  # the newest events; the runs that one of them has started; then one run
+  curl '{url}/v1/events?limit=5'
   curl {url}/v1/events/EVENT_ID/runs
   curl {url}/v1/runs/{run}
 
@@ -173,7 +174,6 @@ The server and the application stay up until you press Ctrl-C. To try next, in a
   # an order that fails and gives its stock back
   curl {url}/e/demo -d '{empty}'
 
-In a browser: {url}
 The application is {EXAMPLE.relative_to(ROOT)}/app.py; the logs are {" and ".join(map(str, logs))}.""")
 
 
