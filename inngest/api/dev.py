@@ -23,9 +23,12 @@ class DevApi:
 
     def routes(self) -> list[web.RouteDef]:
         ctx = self._ctx
+        kept = [web.post("/invoke/{slug}", self.invoke), web.delete("/fn/remove", self.remove)]
+        if not ctx.dev:
+            return kept
+        # They reach the executor of this process and no other one.
         return [
-            web.post("/invoke/{slug}", self.invoke),
-            web.delete("/fn/remove", self.remove),
+            *kept,
             web.post("/fn/step-limit", self._setting(ctx.limits.set_max_steps)),
             web.delete("/fn/step-limit", self._resetting(ctx.limits.set_max_steps)),
             web.post("/fn/state-size-limit", self._setting(ctx.limits.set_max_state)),

@@ -9,7 +9,7 @@ from pathlib import Path
 from aiohttp import web
 
 from inngest import __version__
-from inngest.api.context import ApiContext
+from inngest.api.context import ApiContext, Limits
 from inngest.api.events import EventApi
 from inngest.api.register import RegisterApi
 from inngest.api.routes import core_routes
@@ -98,7 +98,7 @@ def build(settings: Settings) -> Supervisor:
         dev=settings.dev,
         signing_keys=settings.signing_keys,
         event_keys=settings.event_keys,
-        policy=Policy(retry_interval=settings.retry_interval_ms),
+        limits=Limits(Policy(retry_interval=settings.retry_interval_ms)),
     )
     console = Console(runtime.registry) if settings.console else None
     services: list[Service] = [_backend_service(runtime)]
@@ -215,6 +215,7 @@ def _api_context(runtime: Runtime, sync: AppSync) -> ApiContext:
         dev=runtime.dev,
         version=__version__,
         registry=runtime.registry,
+        limits=runtime.limits,
         sync_app=sync.ping,
     )
 

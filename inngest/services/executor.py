@@ -177,7 +177,7 @@ class Executor:
             return Transition(fn=item.fn, run=item.run, effects=[retry], lease=Lease(item.job, item.epoch))
         if item.kind not in CALLS:
             return expire(run, fn, item, runtime.moment())
-        instead = begin(run, fn, item, runtime.moment(), runtime.policy)
+        instead = begin(run, fn, item, runtime.moment(), runtime.limits.of(fn.id))
         if instead is not None:
             return instead
         return await self._call(leased, fn)
@@ -198,12 +198,13 @@ class Executor:
                 runtime.moment(),
                 call=call,
                 jitter=runtime.jitter(),
-                policy=runtime.policy,
+                policy=runtime.limits.of(fn.id),
             )
         answer = await self._driver.call(run, fn, item)
         call = Call(started=started, ended=runtime.clock())
         at = runtime.moment()
-        return advance(run, fn, item, answer, at, call=call, jitter=runtime.jitter(), policy=runtime.policy)
+        policy = runtime.limits.of(fn.id)
+        return advance(run, fn, item, answer, at, call=call, jitter=runtime.jitter(), policy=policy)
 
     def _defect(self, leased: Leased) -> Transition:
         """What becomes of an item on which this program itself failed: a failed attempt like any other."""
@@ -215,7 +216,8 @@ class Executor:
             )
         now = runtime.clock()
         answer = failure("The server could not process this step; its log says why.")
-        return advance(run, fn, item, answer, runtime.moment(), call=Call(now, now), policy=runtime.policy)
+        policy = runtime.limits.of(fn.id)
+        return advance(run, fn, item, answer, runtime.moment(), call=Call(now, now), policy=policy)
 
     # -- the end ---------------------------------------------------------------------------------------
     # ---------------

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from inngest.core.building import DEFAULT_POLICY, Policy
+from inngest.api.context import Limits
 from inngest.core.ids import UlidFactory
 from inngest.core.schedule import Moment
 from inngest.core.transition import Committed, Transition
@@ -36,7 +36,7 @@ class Runtime:
     dev: bool = True
     signing_keys: tuple[str, ...] = ()
     event_keys: tuple[str, ...] = ()
-    policy: Policy = DEFAULT_POLICY
+    limits: Limits = field(default_factory=Limits)
     clock: Callable[[], int] = wall_clock
     jitter: Callable[[], float] = random.random
     new_id: Callable[[], str] = field(default_factory=lambda: _ulids().new)

@@ -125,3 +125,12 @@ async def test_a_preflight_is_answered(world: World) -> None:
         assert "DELETE" in answer.headers["Access-Control-Allow-Methods"]
         assert answer.headers["Access-Control-Allow-Headers"] == "authorization, x-y"
         assert "Access-Control-Allow-Credentials" not in answer.headers
+
+
+async def test_limits_of_test_suites_are_for_development(make: Make) -> None:
+    """Anywhere else the executor is another process, which they would not reach."""
+    for dev in (True, False):
+        world = await make(dev=dev, signing_keys=(KEY,))
+        path = "/fn/step-limit?functionId=shop-order&limit=7"
+        status, _ = await world.ask("POST", path, b"", Authorization=f"Bearer {KEY}")
+        assert status == (200 if dev else 404)

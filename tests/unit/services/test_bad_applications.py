@@ -14,6 +14,7 @@ import msgspec
 import pytest
 from msgspec import Raw
 
+from inngest.api.context import Limits
 from inngest.backends.memory.data import MemoryDataStore
 from inngest.backends.memory.engine import MemoryEngineStore
 from inngest.backends.memory.stream import MemoryEventStream
@@ -62,7 +63,7 @@ class World:
             stream=MemoryEventStream(),
             data=self.data,
             registry=RegistryCache(engine),
-            policy=Policy(retry_interval=1),
+            limits=Limits(Policy(retry_interval=1)),
         )
         self.driver = HttpDriver(
             HttpClient(max_body=100_000),
@@ -236,3 +237,21 @@ async def test_an_invocation_of_nobody_fails_its_step(world: World) -> None:
     assert run.status is RunStatus.COMPLETED
     (error,) = world.requests[1]["steps"]["i"].values()
     assert error["message"] == "could not find function with ID: no-such"
+
+
+async def test_a_run_of_too_many_steps_is_ended(world: World) -> None:
+    world.runtime.limits.set_max_steps(FN, 2)
+    steps = [http(206, msgspec.json.encode([{"id": f"s{n}", "op": "StepRun", "data": n}])) for n in range(3)]
+    run = await world.run(*steps)
+    assert run.status is RunStatus.FAILED
+    error = msgspec.json.decode(run.output or b"null")
+    assert (error["name"], len(world.requests)) == ("InngestErrFunctionOverflowed", 2)
+
+
+async def test_a_run_of_too_much_state_is_ended(world: World) -> None:
+    world.runtime.limits.set_max_state(FN, 1000)
+    step = {"id": "s", "op": "StepRun", "data": "x" * 2000}
+    run = await world.run(http(206, msgspec.json.encode([step])))
+    assert run.status is RunStatus.FAILED
+    error = msgspec.json.decode(run.output or b"null")
+    assert (error["name"], len(world.requests)) == ("InngestErrStateOverflowed", 1)
