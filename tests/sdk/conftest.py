@@ -1,32 +1,60 @@
 """One server and one application of each SDK line, for the whole session.
 
-SDK_LINES (by default py,ts4,ts3,go) chooses the lines, SDK_BACKENDS (by default memory; or memory,sqlite)
-where the server keeps its state. Tests share everything, so each sends events with a key of its own.
+SDK_LINES (by default py,ts4,ts3,go) chooses the lines, SDK_BACKENDS (by default memory,redis; or sqlite) the
+place of the server's state. With Redis it is a production server, which signs what it sends, and takes keys.
+Tests share everything, so each sends events with a key of its own.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from environments import PROGRAMS, UnavailableError
-from harness import App, Line, Server, Stub, eventually
+from environments import PROGRAMS, Program, UnavailableError
+from harness import App, Line, Process, Server, Stub, eventually
 
 LINES = os.environ.get("SDK_LINES", ",".join(PROGRAMS)).split(",")
-BACKENDS = os.environ.get("SDK_BACKENDS", "memory").split(",")
+BACKENDS = os.environ.get("SDK_BACKENDS", "memory,redis").split(",")
 
 
-def backend_options(backend: str, directory: Path) -> list[str]:
-    match backend:
-        case "memory":
-            return []
-        case "sqlite":
-            return ["--persist", "--sqlite-dir", str(directory)]
-    raise ValueError(f"SDK_BACKENDS names {backend!r}; memory and sqlite are known")
+SIGNING_KEY = "signkey-test-" + "0123456789abcdef" * 4
+
+
+@contextlib.contextmanager
+def server_on(backend: str, directory: Path) -> Iterator[Server]:
+    log, options = directory / "server.log", ["--retry-interval", "1"]
+    with contextlib.ExitStack() as running:
+        match backend:
+            case "memory":
+                server = Server(log, options=[*options, "--no-discovery"])
+            case "sqlite":
+                storage = ["--persist", "--sqlite-dir", str(directory)]
+                server = Server(log, options=[*options, "--no-discovery", *storage])
+            case "redis":
+                url = running.enter_context(redis(directory))
+                storage = ["--redis-uri", url, "--data-dir", str(directory)]
+                server = Server(log, options=[*options, *storage], signing_key=SIGNING_KEY)
+            case _:
+                raise ValueError(f"SDK_BACKENDS names {backend!r}; memory, redis and sqlite are known")
+        yield running.enter_context(server)
+
+
+@contextlib.contextmanager
+def redis(directory: Path) -> Iterator[str]:
+    """A private Redis server; gives its URL."""
+    binary = shutil.which("redis-server")
+    if binary is None:
+        pytest.skip("there is no redis-server on this machine")
+    socket = directory / "redis.sock"
+    command = (binary, "--port", "0", "--unixsocket", str(socket), "--dir", str(directory), "--save", "")
+    with Process(Program(command, directory), directory / "redis.log"):
+        eventually(socket.exists, "the Redis server")
+        yield f"unix://{socket}"
 
 
 @pytest.fixture(scope="session")
@@ -37,9 +65,7 @@ def stub() -> Iterator[Stub]:
 
 @pytest.fixture(scope="session", params=BACKENDS)
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    directory = tmp_path_factory.mktemp("server")
-    options = ["--no-discovery", "--retry-interval", "1", *backend_options(request.param, directory)]
-    with Server(directory / "server.log", options=options) as running:
+    with server_on(request.param, tmp_path_factory.mktemp("server")) as running:
         yield running
 
 
@@ -54,7 +80,7 @@ def line_apps(
 
         def start(name: str) -> App:
             if name not in apps:
-                environment = {"INNGEST_DEV": server.url, "STUB_URL": stub.url}
+                environment = {**server.environment_of(name), "STUB_URL": stub.url}
                 app = App(name, PROGRAMS[name](), logs / f"{name}.log", environment)
                 running.enter_context(app)
                 eventually(app.answering, f"the {name} application")

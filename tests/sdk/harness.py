@@ -178,25 +178,43 @@ class Run:
 
 
 class Server(Process):
-    """The server under test, and what a user's test suite asks of it."""
+    """The server under test, ``dev`` or with a key ``serve``, and what a user's test suite asks of it."""
 
     def __init__(
         self,
         log: Path,
         *,
-        command: str = "dev",
         options: Sequence[str] = (),
         event_key: str = "test",
-        bearer: str | None = None,
+        signing_key: str = "",
     ) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.event_key = event_key
-        self.headers = {"Authorization": f"Bearer {bearer}"} if bearer else {}
+        self.signing_key = signing_key
+        self.kind = "cloud" if signing_key else "dev"
+        self.headers = {"Authorization": f"Bearer {signing_key}"} if signing_key else {}
+        command = "dev"
+        if signing_key:
+            command = "serve"
+            keys = ("--signing-key", signing_key, "--event-key", event_key)
+            options = (*keys, *options, "event-api", "core-api", "runner", "executor")
         address = ("--host", "127.0.0.1", "--port", str(self.port))
         super().__init__(
             Program((sys.executable, "-m", "inngest.cli", command, *address, *options), ROOT), log
         )
+
+    def environment_of(self, name: str) -> dict[str, str]:
+        """What an application of this SDK line needs to know to work with this server."""
+        if not self.signing_key:
+            return {"INNGEST_DEV": self.url}
+        found = {
+            "INNGEST_BASE_URL": self.url,
+            "INNGEST_SIGNING_KEY": self.signing_key,
+            "INNGEST_EVENT_KEY": self.event_key,
+        }
+        # To the Go SDK any value means development.
+        return found if name == "go" else {**found, "INNGEST_DEV": "0"}
 
     def start(self) -> None:
         super().start()
@@ -224,7 +242,7 @@ class Server(Process):
 
     def register(self, app: App) -> None:
         """Have the server ask the application for its functions."""
-        headers = {"X-Inngest-Server-Kind": "dev"}
+        headers = {"X-Inngest-Server-Kind": self.kind}
         for url in app.urls:
             request("PUT", url, {"url": url}, headers)
 

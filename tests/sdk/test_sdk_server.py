@@ -44,24 +44,11 @@ def test_the_server_asks_the_urls_it_is_given(stub: Stub, tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["py", "ts4", "ts3"])
+@pytest.mark.parametrize("name", ["py", "ts4", "ts3", "go"])
 def test_in_cloud_mode_calls_are_signed_and_keys_required(name: str, stub: Stub, tmp_path: Path) -> None:
-    keys = ["--signing-key", SIGNING_KEY, "--event-key", EVENT_KEY]
-    services = ["event-api", "core-api", "runner", "executor"]
-    storage = ["--data-dir", str(tmp_path)]
-    server = Server(
-        tmp_path / "server.log",
-        command="serve",
-        options=[*storage, *keys, *services],
-        event_key=EVENT_KEY,
-        bearer=SIGNING_KEY,
-    )
-    environment = {
-        "INNGEST_BASE_URL": server.url,
-        "INNGEST_SIGNING_KEY": SIGNING_KEY,
-        "INNGEST_EVENT_KEY": EVENT_KEY,
-        "INNGEST_DEV": "0",
-    }
+    options = ["--data-dir", str(tmp_path)]
+    server = Server(tmp_path / "server.log", options=options, event_key=EVENT_KEY, signing_key=SIGNING_KEY)
+    environment = server.environment_of(name)
     with server, app_on(server, stub, tmp_path, name, environment) as app:
         request("PUT", app.urls[0], {"url": app.urls[0]}, {"X-Inngest-Server-Kind": "cloud"})
         eventually(lambda: f"{name}-sequential" in server.functions(), "the functions")
@@ -97,7 +84,7 @@ def test_a_killed_server_resumes_its_runs(name: str, stub: Stub, tmp_path: Path)
         ]
 
         def all_wait() -> bool:
-            # The application has executed a step before the server has its result: only what is shown is kept.
+            # A step is executed before the server has its result: only what is shown is kept.
             return all(server.waits(run.id) for run in started)
 
         eventually(all_wait, "both runs to wait")

@@ -89,7 +89,13 @@ func must[T any](value T, err error) T {
 }
 
 func newClient(id string, streaming bool) inngestgo.Client {
+	// Checkpoints go to the address of this option only, not to that of INNGEST_BASE_URL.
+	var api *string
+	if url := os.Getenv("INNGEST_BASE_URL"); url != "" {
+		api = inngestgo.StrPtr(url)
+	}
 	return must(inngestgo.NewClient(inngestgo.ClientOpts{
+		APIBaseURL:   api,
 		AppID:        id,
 		UseStreaming: streaming,
 		Logger:       slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError})),
