@@ -37,3 +37,7 @@ class ExpressionError(InngestError):
 
 class StoreUnavailable(InngestError):
     """A backing system does not answer or refuses; nothing is known to be committed."""
+
+
+class StoreUnusable(StoreUnavailable):
+    """A backing system refuses for good: somebody has to change something, waiting does not help."""

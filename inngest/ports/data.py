@@ -85,9 +85,14 @@ class DataStore(Protocol):
     """
 
     async def open(self) -> None:
-        """Connect, and create or migrate what is stored. Raises `StoreUnavailable`."""
+        """Connect, and create or migrate what is stored. Raises `StoreUnavailable`, and of
+        its kind `StoreUnusable` for what does not pass by itself.
+        """
 
     async def close(self) -> None: ...
+
+    async def ping(self) -> None:
+        """Ask the backing system, cheaply, whether it would take a write. Raises `StoreUnavailable`."""
 
     # -- the indexer --
 

@@ -72,9 +72,14 @@ class EngineStore(Protocol):
     """
 
     async def open(self) -> None:
-        """Connect, and create or check what is stored. Raises `StoreUnavailable`."""
+        """Connect, and create or check what is stored. Raises `StoreUnavailable`, and of
+        its kind `StoreUnusable` for what does not pass by itself.
+        """
 
     async def close(self) -> None: ...
+
+    async def ping(self) -> None:
+        """Ask the backing system, cheaply, whether it would take a write. Raises `StoreUnavailable`."""
 
     # -- the registry --
 
@@ -94,7 +99,11 @@ class EngineStore(Protocol):
     # -- the queue --
 
     async def lease(self, queue: Queue, limit: int, now: int, until: int) -> Work:
-        """Lease up to ``limit`` due items until ``until``, fairly over partitions, in score order within one.
+        """Lease up to ``limit`` due items until ``until``.
+
+        Partitions take turns, in the order in which they came to have work; within one, items come in score
+        order. Among equals in due time or score, the one that was queued first is first; leases that run out
+        at the same time come in any order.
 
         Leases that ran out are taken up again first. What is handed out is durable. Items of runs that have
         ended are not handed out.
@@ -104,7 +113,9 @@ class EngineStore(Protocol):
         """Prolong leases; those that are lost (re-leased, completed, unknown) are returned."""
 
     async def hand_back(self, leases: Sequence[Lease], now: int) -> None:
-        """Return unfinished items to the queue, due at once, as if never leased."""
+        """Return unfinished items to the queue, due at once, as if never leased; those of runs that have
+        ended are forgotten.
+        """
 
     async def wait(self, queue: Queue, seconds: float) -> None:
         """Return when an item of the queue may have become ready since the last ``lease``, at the latest

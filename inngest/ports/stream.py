@@ -18,9 +18,15 @@ class Delivery(Struct):
 
 
 class EventStream(Protocol):
-    async def open(self) -> None: ...
+    async def open(self) -> None:
+        """Connect, and create or check what is stored. Raises `StoreUnavailable`, and of its kind
+        `StoreUnusable` for what does not pass by itself.
+        """
 
     async def close(self) -> None: ...
+
+    async def ping(self) -> None:
+        """Ask the backing system, cheaply, whether it would take a write. Raises `StoreUnavailable`."""
 
     async def publish(self, events: Sequence[Event]) -> None:
         """Returns when the stream has acknowledged all of them, durably. Raises `StoreUnavailable`, and then

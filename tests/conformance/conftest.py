@@ -13,7 +13,7 @@ from typing import Generic, Protocol, TypeVar
 
 import pytest
 from engine_bench import Bench
-from redis_places import redis_engine
+from redis_places import redis_engine, redis_stream
 from sqlite_places import sqlite_engine, sqlite_stream
 
 from inngest.backends.memory.engine import MemoryEngineStore
@@ -35,11 +35,18 @@ class Place(Protocol[S]):
 
 
 class Backend(Generic[S]):
+    """``durable``: the data outlive the store. ``shared``: several stores work on them at a time."""
+
     def __init__(
-        self, place: Callable[[Path], AbstractAsyncContextManager[Place[S]]], *, durable: bool
+        self,
+        place: Callable[[Path], AbstractAsyncContextManager[Place[S]]],
+        *,
+        durable: bool,
+        shared: bool = False,
     ) -> None:
         self.place = place
         self.durable = durable
+        self.shared = shared
 
 
 class _Memory(Generic[S]):
@@ -64,25 +71,33 @@ async def memory_stream(_: Path) -> AsyncIterator[Place[EventStream]]:
 
 ENGINES: dict[str, Backend[EngineStore]] = {
     "memory": Backend(memory_engine, durable=False),
-    "redis": Backend(redis_engine, durable=True),
+    "redis": Backend(redis_engine, durable=True, shared=True),
     "sqlite": Backend(sqlite_engine, durable=True),
 }
 
 STREAMS: dict[str, Backend[EventStream]] = {
     "memory": Backend(memory_stream, durable=False),
+    "redis": Backend(redis_stream, durable=True, shared=True),
     "sqlite": Backend(sqlite_stream, durable=True),
 }
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "durable: closes or crashes the store and expects all to be there")
+    config.addinivalue_line("markers", "shared: opens several stores on the same data")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    durable = metafunc.definition.get_closest_marker("durable") is not None
+    durable, shared = (
+        metafunc.definition.get_closest_marker(name) is not None for name in ("durable", "shared")
+    )
     for fixture, backends in (("engine_backend", ENGINES), ("stream_backend", STREAMS)):
         if fixture in metafunc.fixturenames:
-            names = [name for name, backend in backends.items() if backend.durable or not durable]
+            names = [
+                name
+                for name, backend in backends.items()
+                if backend.durable >= durable and backend.shared >= shared
+            ]
             metafunc.parametrize(fixture, names, scope="function")
 
 

@@ -11,15 +11,21 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import cache
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import pytest
 from redis import Redis
 from redis.exceptions import RedisError
 
 from inngest.backends.redis.engine import RedisEngineStore
+from inngest.backends.redis.stream import RedisEventStream
 
-S = TypeVar("S", bound=RedisEngineStore)
+
+class _Closable(Protocol):
+    async def close(self) -> None: ...
+
+
+S = TypeVar("S", bound=_Closable)
 
 STARTING = 30
 """Seconds that a server may take to answer."""
@@ -85,8 +91,37 @@ class RedisPlace(Generic[S]):
             await self._stores.pop().close()
 
 
-@asynccontextmanager
-async def redis_engine(_: Path) -> AsyncIterator[RedisPlace[RedisEngineStore]]:
+class RedisStreamPlace(RedisPlace[RedisEventStream]):
+    """A consumer that dies says no farewell."""
+
+    async def crash(self) -> None:
+        while self._stores:
+            await kill(self._stores.pop())
+
+
+async def kill(stream: RedisEventStream) -> None:
+    """Let the stream object go without a word, as if its process had been killed."""
+    heart, stream._heart = stream._heart, None
+    if heart is not None:
+        heart.cancel()
+    await stream.close()
+
+
+def empty() -> None:
     with Redis.from_url(server()) as client:
         client.flushall()
+
+
+@asynccontextmanager
+async def redis_engine(_: Path) -> AsyncIterator[RedisPlace[RedisEngineStore]]:
+    empty()
     yield RedisPlace(RedisEngineStore)
+
+
+DEAD_AFTER = 0.5
+
+
+@asynccontextmanager
+async def redis_stream(_: Path) -> AsyncIterator[RedisStreamPlace]:
+    empty()
+    yield RedisStreamPlace(lambda url: RedisEventStream(url, dead_after=DEAD_AFTER))

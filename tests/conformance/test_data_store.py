@@ -321,7 +321,15 @@ async def test_sqlite_refuses_a_newer_schema(tmp_path: Path) -> None:
 
 
 async def test_sqlite_says_when_its_file_cannot_be_used(tmp_path: Path) -> None:
-    store = SqliteDataStore(tmp_path / "missing" / "history.db")
-    with pytest.raises(StoreUnavailable, match="unable to open"):
+    (tmp_path / "file").touch()
+    store = SqliteDataStore(tmp_path / "file" / "history.db")
+    with pytest.raises(StoreUnavailable, match=r"history.db: .*file"):
         await store.open()
+    await store.close()
+
+
+async def test_sqlite_makes_the_folder_of_its_file(tmp_path: Path) -> None:
+    store = SqliteDataStore(tmp_path / "data" / "of" / "history.db")
+    await store.open()
+    await store.put_events([event(1)])
     await store.close()

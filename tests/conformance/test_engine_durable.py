@@ -225,6 +225,19 @@ async def test_the_outbox(engine: Bench, crash: bool) -> None:
     assert (await engine.store.outbox_events(10)).events[-3:] == [b"1", b"2", b"3"]
 
 
+async def test_an_older_acknowledgement_takes_nothing_back(engine: Bench) -> None:
+    entries = [engine.history(run="r") for _ in range(3)]
+    await engine.commit(*[Emit(event=b"%d" % n) for n in range(3)], *[Record(entry=e) for e in entries])
+    older, newer = await engine.store.outbox_events(1), await engine.store.outbox_events(3)
+    older_history, newer_history = await engine.store.outbox_history(1), await engine.store.outbox_history(3)
+    for token in (newer.token, older.token, 0):
+        await engine.store.ack_events(token)
+    for token in (newer_history.token, older_history.token, 0):
+        await engine.store.ack_history(token)
+    await engine.reopen()
+    assert (await engine.store.stats()).outbox == 0
+
+
 async def test_acknowledged_outbox_entries_stay_gone_after_an_orderly_restart(engine: Bench) -> None:
     await engine.commit(Emit(event=b"1"), Record(entry=engine.history()))
     await engine.store.ack_events((await engine.store.outbox_events(1)).token)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
 from engine_bench import FN, HOUR, LEASE, OTHER, Bench, function, partition, token
 
 from inngest.core.runs import Cell, Kind, Leased, Queue, Run, RunStatus
@@ -12,6 +13,7 @@ from inngest.core.transition import (
     Await,
     Complete,
     Discover,
+    Drop,
     EndRun,
     Enqueue,
     Lease,
@@ -97,6 +99,27 @@ async def test_a_partition_of_many_does_not_starve_the_one_that_comes_later(engi
     late = await engine.create(start=False, fn=OTHER)
     await engine.commit(engine.enqueue(late, job="late"), run=late.id, fn=OTHER)
     assert "late" in await engine.jobs(2)
+
+
+async def test_partitions_take_turns_in_the_order_in_which_they_got_work(engine: Bench) -> None:
+    names = ["fn-c", "fn-a", "fn-d", "fn-b"]
+    for delay in (0, 1000):
+        for fn in names:
+            run = await engine.create(start=False, fn=fn)
+            due = engine.now + delay
+            await engine.commit(engine.enqueue(run, due=due, queued=engine.now), run=run.id, fn=fn)
+        engine.now += delay
+        assert [leased.item.fn for leased in await engine.lease(3)] == names[:3]
+        assert [leased.item.fn for leased in await engine.lease()] == names[3:]
+
+
+async def test_a_partition_whose_work_was_taken_back_has_lost_its_turn(engine: Bench) -> None:
+    first = await _due(engine, "taken back")
+    second = await engine.create(start=False, fn=OTHER)
+    await engine.commit(engine.enqueue(second, job="second"), run=second.id, fn=OTHER)
+    await engine.commit(Drop(job="taken back"), run=first.id)
+    await _due(engine, "later", run=first)
+    assert await engine.jobs() == ["second", "later"]
 
 
 # -- time --
@@ -250,6 +273,21 @@ async def test_what_is_handed_back_is_due_at_once(engine: Bench) -> None:
     assert not (await engine.complete(again)).stale
 
 
+@pytest.mark.parametrize("lost", [False, True])
+async def test_an_item_of_an_ended_run_does_not_go_back(engine: Bench, lost: bool) -> None:
+    run = await engine.create()
+    leased = await engine.one()
+    await engine.commit(EndRun(status=RunStatus.CANCELLED), run=run.id)
+    if lost:
+        engine.expire()
+        assert await engine.lease() == []
+    else:
+        await engine.store.hand_back([token(leased)], engine.now)
+    stats = await engine.store.stats()
+    assert (stats.queued, stats.leased) == (0, 0)
+    assert await engine.store.item(leased.item.job) is None
+
+
 async def test_a_lost_lease_is_not_handed_back(engine: Bench) -> None:
     await engine.create()
     first = await engine.one()
@@ -388,6 +426,15 @@ async def test_a_continuation_overtakes_no_other_partition(engine: Bench) -> Non
     other = await engine.create(fn=OTHER)
     assert await _step(engine, leased) is None
     assert sorted(one.item.run for one in await engine.lease()) == sorted([leased.item.run, other.id])
+
+
+async def test_a_continuation_does_not_wait_for_work_that_was_taken_back(engine: Bench) -> None:
+    await engine.create()
+    leased = await engine.one()
+    other = await engine.create(start=False, fn=OTHER)
+    await engine.commit(engine.enqueue(other, job="other"), run=other.id, fn=OTHER)
+    await engine.commit(Drop(job="other"), run=other.id, fn=OTHER)
+    assert await _step(engine, leased) is not None
 
 
 async def test_a_continuation_overtakes_nobody_in_its_own_partition(engine: Bench) -> None:

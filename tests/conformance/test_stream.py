@@ -202,3 +202,66 @@ async def test_what_was_acknowledged_is_gone_after_an_orderly_restart(durable_st
     assert await durable_stream.stream.fetch("runner", 10, 0.05) is None
     assert await durable_stream.stream.backlog("runner") == 0
     assert await _all(durable_stream.stream, 3, "indexer") == list("abc")
+
+
+# -- several stores on the same data --
+
+
+@pytest.fixture
+async def two_streams(stream_place: Any) -> AsyncIterator[tuple[EventStream, EventStream]]:
+    first, second = stream_place.store(), stream_place.store()
+    await first.open()
+    await second.open()
+    yield first, second
+    await first.close()
+    await second.close()
+
+
+@pytest.mark.shared
+async def test_stores_of_a_group_share_the_events(two_streams: tuple[EventStream, EventStream]) -> None:
+    await asyncio.gather(
+        *[stream.publish(_events(f"{n}-{m}")) for n, stream in enumerate(two_streams) for m in range(20)]
+    )
+    seen: list[str] = []
+
+    async def consume(stream: EventStream) -> None:
+        while len(seen) < 40:
+            delivery = await stream.fetch("runner", 3, 0.05)
+            if delivery is not None:
+                seen.extend(event.name for event in delivery.events)
+                await stream.ack("runner", delivery.token)
+
+    await asyncio.wait_for(asyncio.gather(*map(consume, two_streams)), 20)
+    assert sorted(seen) == sorted(f"{n}-{m}" for n in range(2) for m in range(20))
+    assert sorted(await _all(two_streams[0], 40, "indexer")) == sorted(seen)
+
+
+@pytest.mark.shared
+async def test_what_one_publishes_wakes_the_other(two_streams: tuple[EventStream, EventStream]) -> None:
+    first, second = two_streams
+    waiting = asyncio.create_task(_fetch(second))
+    await asyncio.sleep(0.01)
+    await first.publish(_events("a"))
+    assert [event.name for event in (await asyncio.wait_for(waiting, 10)).events] == ["a"]
+
+
+@pytest.mark.shared
+async def test_who_leaves_is_succeeded(two_streams: tuple[EventStream, EventStream]) -> None:
+    first, second = two_streams
+    await first.publish(_events(*"abc"))
+    done, _ = await _fetch(first, limit=1), await _fetch(first, limit=1)
+    await first.ack("runner", done.token)
+    await first.close()
+    assert sorted(await _all(second, 2)) == ["b", "c"]
+    assert await second.backlog("runner") == 0
+
+
+@pytest.mark.shared
+async def test_every_store_tells_the_same_backlog(two_streams: tuple[EventStream, EventStream]) -> None:
+    first = two_streams[0]
+    await first.publish(_events(*"abc"))
+    delivery = await _fetch(first, limit=1)
+    assert [await stream.backlog("runner") for stream in two_streams] == [3, 3]
+    await first.ack("runner", delivery.token)
+    assert [await stream.backlog("runner") for stream in two_streams] == [2, 2]
+    assert [await stream.backlog("indexer") for stream in two_streams] == [3, 3]

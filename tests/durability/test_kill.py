@@ -29,7 +29,8 @@ from inngest.ports.engine import EngineStore
 KILLS = 12
 SENDERS = 6
 GO_AGAIN_SECONDS = 0.3
-END_SECONDS = 30
+END_SECONDS = 90
+"""A lease that a killed server left behind on Redis lasts half a minute."""
 
 Headers = dict[str, str]
 

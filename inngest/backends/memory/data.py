@@ -64,6 +64,9 @@ class MemoryDataStore:
     async def close(self) -> None:
         pass
 
+    async def ping(self) -> None:
+        pass
+
     # -- the indexer --
 
     async def put_events(self, events: Sequence[Event]) -> None:

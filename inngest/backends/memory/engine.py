@@ -15,7 +15,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from inngest.backends.memory.effects import Collector, EngineState, RunState
-from inngest.backends.memory.queue import State
+from inngest.backends.memory.queue import Entry, State
 from inngest.core.events import Event
 from inngest.core.functions import App, Function
 from inngest.core.runs import Item, Leased, Pause, PauseKind, Queue, Run
@@ -32,6 +32,9 @@ class MemoryEngineStore(EngineState):
         pass
 
     async def close(self) -> None:
+        pass
+
+    async def ping(self) -> None:
         pass
 
     async def _settle(self) -> None:
@@ -78,24 +81,17 @@ class MemoryEngineStore(EngineState):
 
     async def lease(self, queue: Queue, limit: int, now: int, until: int) -> Work:
         self._ready[queue].clear()
+        for entry in self._queue.expired(now):
+            self._unlease(entry, now)
         leased: list[Leased] = []
-        while len(leased) < limit:
-            entries = self._queue.lease(queue, limit - len(leased), now, until)
-            if not entries:
-                break
-            for entry in entries:
-                item = entry.item
-                state = self._states.get(item.run) if item.run else None
-                if item.run and state is None:
-                    self._forget(entry, None, remember=False)
-                    continue
-                self._stamp(entry)
-                if item.job in self._collector_of:
-                    self._close_collector(item.job)
-                    self._note_item(item, entry.part.definition)
-                leased.append(
-                    Leased(item=replace(item), run=state.run if state is not None else None, until=until)
-                )
+        for entry in self._queue.lease(queue, limit, now, until):
+            item = entry.item
+            self._stamp(entry)
+            if item.job in self._collector_of:
+                self._close_collector(item.job)
+                self._note_item(item, entry.part.definition)
+            run = self._states[item.run].run if item.run else None
+            leased.append(Leased(item=replace(item), run=run, until=until))
         if self._queue.has_ready(queue):
             self._ready[queue].set()
         await self._settle()
@@ -115,7 +111,14 @@ class MemoryEngineStore(EngineState):
         for lease in leases:
             entry = self._entries.get(lease.job)
             if entry is not None and entry.state == State.LEASED and entry.item.epoch == lease.epoch:
-                self._queue.unlease(entry, now)
+                self._unlease(entry, now)
+
+    def _unlease(self, entry: Entry, now: int) -> None:
+        """Back to the queue, unless the run has ended."""
+        if entry.item.run and entry.item.run not in self._states:
+            self._forget(entry, None, remember=False)
+        else:
+            self._queue.unlease(entry, now)
 
     async def wait(self, queue: Queue, seconds: float) -> None:
         await _wait(self._ready[queue], seconds)
@@ -188,12 +191,12 @@ class MemoryEngineStore(EngineState):
         return HistoryOutbox(entries=[entry for _, entry in taken], token=taken[-1][0] if taken else 0)
 
     async def ack_events(self, token: int) -> None:
-        _ack(self._events, token)
-        self._note_events_acked(token)
+        if _ack(self._events, token):
+            self._note_events_acked(token)
 
     async def ack_history(self, token: int) -> None:
-        _ack(self._history, token)
-        self._note_history_acked(token)
+        if _ack(self._history, token):
+            self._note_history_acked(token)
 
     async def wait_events(self, seconds: float) -> None:
         await _wait(self._has_events, seconds)
@@ -203,15 +206,18 @@ class MemoryEngineStore(EngineState):
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:
-    if event.is_set():
+    if event.is_set() or seconds <= 0:
         return
     try:
-        async with asyncio.timeout(max(seconds, 0)):
+        async with asyncio.timeout(seconds):
             await event.wait()
     except TimeoutError:
         return
 
 
-def _ack(box: deque[tuple[int, Any]], token: int) -> None:
+def _ack(box: deque[tuple[int, Any]], token: int) -> bool:
+    """Drop what the token covers. False if that was done before: a newer token came first."""
+    before = len(box)
     while box and box[0][0] <= token:
         box.popleft()
+    return len(box) < before

@@ -12,7 +12,7 @@ order as capacity returns, or by a throttle, until a given time. Nothing polls.
 from __future__ import annotations
 
 import heapq
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable
 from enum import IntEnum
 
@@ -57,13 +57,12 @@ class Part:
     the cell, None for a throttle.
     """
 
-    __slots__ = ("definition", "heap", "queue", "ringed", "size", "ticket", "waits_for")
+    __slots__ = ("definition", "heap", "queue", "size", "ticket", "waits_for")
 
     def __init__(self, definition: Partition, queue: Queue) -> None:
         self.definition = definition
         self.queue = queue
         self.heap: list[tuple[int, int, Entry]] = []
-        self.ringed = False
         self.size = 0
         self.ticket = 0
         self.waits_for: Cell | None = None
@@ -117,7 +116,7 @@ class MemoryQueue:
         self._on_tat = on_tat
         self._parts: dict[str, Part] = {}
         self._cells: dict[str, _Cell] = {}
-        self._ring: dict[Queue, deque[Part]] = {queue: deque() for queue in Queue}
+        self._ring: dict[Queue, OrderedDict[Part, None]] = {queue: OrderedDict() for queue in Queue}
         self._timers: dict[Queue, list[tuple[int, int, Entry]]] = {queue: [] for queue in Queue}
         self._wakes: dict[Queue, list[tuple[int, int, Part]]] = {queue: [] for queue in Queue}
         self._dead: dict[Queue, int] = dict.fromkeys(Queue, 0)
@@ -151,8 +150,7 @@ class MemoryQueue:
 
     def put(self, entry: Entry, now: int) -> None:
         """(Re)insert an entry by its item's due time."""
-        if entry.state == State.TIMER:
-            self._bury(entry)
+        self._lift(entry)
         self._mark += 1
         entry.mark = self._mark
         item = entry.item
@@ -175,26 +173,36 @@ class MemoryQueue:
             self._park(part, part.waits_for)  # the partition moves forward in its line
 
     def _enring(self, part: Part) -> None:
-        if not part.ringed:
-            part.ringed = True
-            self._ring[part.queue].append(part)
+        ring = self._ring[part.queue]
+        if part not in ring:
+            ring[part] = None
             self._on_ready(part.queue)
 
     def remove(self, entry: Entry) -> None:
         """Forget an entry in any state; what it held is released."""
-        if entry.state == State.LEASED:
-            self._leased.discard(entry)
-        elif entry.state == State.TIMER:
-            self._bury(entry)
-        entry.state = State.GONE
+        self._lift(entry)
         entry.mark = -1
         self._release(entry)
         self._leave(entry.part)
 
+    def _lift(self, entry: Entry) -> None:
+        """Take an entry from wherever it is; what it held stays held."""
+        before, entry.state = entry.state, State.GONE
+        if before == State.LEASED:
+            self._leased.discard(entry)
+        elif before == State.TIMER:
+            self._bury(entry)
+        elif before == State.READY and entry.part.head() is None:
+            part = entry.part
+            if part in self._ring[part.queue]:
+                del self._ring[part.queue][part]
+                self._pass_on(part)
+            else:
+                part.ticket, part.waits_for = 0, None
+
     def _bury(self, entry: Entry) -> None:
         """Timers that were taken back must not stay until they would have been due, which may be a year."""
         queue = entry.part.queue
-        entry.state = State.GONE
         self._dead[queue] += 1
         timers = self._timers[queue]
         if self._dead[queue] > 1024 and self._dead[queue] * 2 > len(timers):
@@ -204,19 +212,17 @@ class MemoryQueue:
 
     def _forget(self, part: Part) -> None:
         """A partition without entries is forgotten, once nothing leads to it."""
-        if not part.size and not part.ringed and not part.ticket:
+        if not part.size:
             self._parts.pop(part.definition.id, None)
 
     # -- leasing --
 
     def lease(self, queue: Queue, limit: int, now: int, until: int) -> list[Entry]:
-        self._expire(now)
         self._promote(queue, now)
         ring = self._ring[queue]
         leased: list[Entry] = []
         while ring and len(leased) < limit:
-            part = ring.popleft()
-            part.ringed = False
+            part, _ = ring.popitem(last=False)
             entry = self._lease_head(part, now, until)
             if entry is not None:
                 leased.append(entry)
@@ -229,19 +235,15 @@ class MemoryQueue:
         part = entry.part
         self._promote(part.queue, now)
         ring = self._ring[part.queue]
-        if len(ring) != 1 or ring[0] is not part or part.head() is not entry:
+        if len(ring) != 1 or part not in ring or part.head() is not entry:
             return False
         ring.clear()
-        part.ringed = False
         return self._lease_head(part, now, until) is not None
 
     def _lease_head(self, part: Part, now: int, until: int) -> Entry | None:
         """Lease the head of a partition, which is put back in the ring, if capacity allows; else park it."""
         entry = part.head()
-        if entry is None:
-            self._forget(part)
-            self._pass_on(part)
-            return None
+        assert entry is not None, "an empty partition is in no ring"
         item = entry.item
         if item.kind in CALLS and not self._acquire(part, entry, now):
             return None
@@ -253,8 +255,7 @@ class MemoryQueue:
         item.epoch += 1
         self._leased.add(entry)
         if part.head() is not None:
-            part.ringed = True
-            self._ring[part.queue].append(part)
+            self._ring[part.queue][part] = None
         return entry
 
     def _acquire(self, part: Part, entry: Entry, now: int) -> bool:
@@ -374,9 +375,9 @@ class MemoryQueue:
 
     def reconsider(self, fn_id: str) -> None:
         """The limits of a function have changed: whoever waits for its capacity may have another try."""
-        for part in self._parts.values():
-            if part.ticket and part.definition.fn == fn_id:
-                self._unpark(part)
+        parked = [part for part in self._parts.values() if part.ticket and part.definition.fn == fn_id]
+        for part in sorted(parked, key=lambda part: part.ticket):
+            self._unpark(part)
 
     # -- time --
 
@@ -395,17 +396,17 @@ class MemoryQueue:
             if part.ticket == ticket:
                 self._unpark(part)
 
-    def _expire(self, now: int) -> None:
+    def expired(self, now: int) -> list[Entry]:
+        """Entries whose lease has run out, in a set order; looked for once in `SWEEP`."""
         if now < self._sweep:
-            return
+            return []
         self._sweep = now + SWEEP
-        for entry in [entry for entry in self._leased if entry.until <= now]:
-            self.unlease(entry, now)
+        over = [entry for entry in self._leased if entry.until <= now]
+        return sorted(over, key=lambda entry: (entry.until, entry.item.fn, entry.item.job))
 
     def unlease(self, entry: Entry, now: int) -> None:
         """Back to the queue, by its due time, with its capacity released."""
-        self._leased.discard(entry)
-        entry.state = State.GONE
+        self._lift(entry)
         self._release(entry)
         if entry.admitted is not None:
             self._leave(entry.part)

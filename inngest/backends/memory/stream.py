@@ -37,6 +37,9 @@ class MemoryEventStream:
     async def close(self) -> None:
         pass
 
+    async def ping(self) -> None:
+        pass
+
     async def publish(self, events: Sequence[Event]) -> None:
         while any(len(group.waiting) >= self._capacity for group in self._groups.values()):
             self._room.clear()

@@ -18,6 +18,12 @@ knows, and gets the state back only if that is not the one.
 **Nothing polls.** A worker waits only after it saw the ring empty, so a script publishes when the ring stops
 being empty, or when the next due time moves forward: one channel a queue.
 
+**The event stream** is one Redis stream beside all this, with keys of its own tag, ``inngest:{stream}``: an
+event is an entry, each kind of reader a consumer group. Consumers give signs of life, as keys that expire.
+Whoever leaves says so and is succeeded at once; whoever is silent at two looks is dead, and others claim the
+entries that it has not acknowledged. Consumers read on connections of their own, on which they block. With
+the signs of life, what all groups have acknowledged is trimmed off.
+
 **Sentinel** changes how the address is found. The place for ``WAIT`` is in `link.Link`, after the scripts, on
 their connection. A failover may lose a suffix of the commits, so that a revision may come to name another
 state: known states are forgotten with each broken connection.
@@ -35,7 +41,8 @@ state: known states are forgotten with each broken connection.
   retry of the transition, which has not returned yet;
 - locks already carry the tag of their function; the indices of runs and jobs become hints, too: run ids and
   job ids are looked up by the caller, who knows the function of all that it leased;
-- the outbox is kept for each function, and drained in turns.
+- the outbox is kept for each function, and drained in turns;
+- the event stream has one slot already; more throughput than one node has takes several streams.
 """
 
 from __future__ import annotations

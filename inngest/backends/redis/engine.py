@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from uuid import uuid4
 
 from inngest.backends.redis import wire
@@ -22,6 +24,7 @@ from inngest.backends.redis.scripts import (
     RUN,
     RUN_ITEMS,
 )
+from inngest.core.errors import StoreUnavailable
 from inngest.core.events import Event
 from inngest.core.expr import term_value, value_at
 from inngest.core.functions import App, Function
@@ -70,9 +73,15 @@ class RedisEngineStore:
         self._bell.ring_all()
 
     async def close(self) -> None:
+        with suppress(StoreUnavailable):  # then what it has claimed is free a little later
+            for box in (_EVENTS, _HISTORY):
+                await self._ack(box, 0)
         await self._bell.close()
         await self._link.close()
         self._cache.clear()
+
+    async def ping(self) -> None:
+        await self._link.ping(f"{self._prefix}ping")
 
     def _ready(self, queue: Queue) -> str:
         return f"{self._prefix}ready:{queue.value}"
@@ -342,7 +351,7 @@ class RedisEngineStore:
         arrived = self._bell.events[key]
         arrived.clear()
         try:
-            token, more, entries = await self._link.script(
+            token, more, entries, claimed = await self._link.script(
                 OUTBOX_TAKE, key, self._prefix, box, limit, self._owner
             )
         except BaseException:
@@ -350,6 +359,9 @@ class RedisEngineStore:
             raise
         if more:
             arrived.set()
+        if claimed:
+            # Nobody calls if the one who has claimed it is dead.
+            asyncio.get_running_loop().call_later(claimed / 1000, arrived.set)
         return entries, token
 
     async def ack_events(self, token: int) -> None:

@@ -16,6 +16,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import (
     AuthenticationError,
     BusyLoadingError,
+    NoPermissionError,
     NoScriptError,
     OutOfMemoryError,
     ReadOnlyError,
@@ -25,7 +26,7 @@ from redis.exceptions import (
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from inngest.backends.redis.scripts import SCRIPTS, Script
-from inngest.core.errors import StoreUnavailable
+from inngest.core.errors import StoreUnavailable, StoreUnusable
 
 Command = tuple[Any, ...]
 Reply = Any
@@ -88,7 +89,8 @@ class Link:
         """Check the server and give it the scripts.
 
         Raises:
-            StoreUnavailable: it does not answer, or is too old.
+            StoreUnusable: it is too old, or does not let us in.
+            StoreUnavailable: it does not answer.
 
         """
         if not self._tasks:
@@ -103,7 +105,7 @@ class Link:
         (info,) = await self.run([("INFO", "server")])
         version = _field(info, "redis_version")
         if tuple(int(part) for part in version.split(".")[:2]) < OLDEST:
-            raise StoreUnavailable(f"redis {self.address}: version {version} is too old, 7.0 is needed")
+            raise StoreUnusable(f"redis {self.address}: version {version} is too old, 7.0 is needed")
         (info,) = await self.run([("INFO", "memory")])
         policy = _field(info, "maxmemory_policy")
         if policy != "noeviction":
@@ -154,8 +156,33 @@ class Link:
         (reply,) = await self.run([call(script, key, *args)])
         return reply
 
+    async def ping(self, key: str) -> None:
+        """Write something of no meaning: a server that only answers may be a replica, or short of disk or
+        memory. Raises `StoreUnavailable`.
+        """
+        await self.run([("SET", key, "", "PX", 1000)])
+
+    async def block(self, command: Command, seconds: float) -> Reply:
+        """Send a command that the server may answer only after ``seconds``, on a connection of its own.
+
+        Raises:
+            StoreUnavailable: the server is gone, or refused it. It may have been done all the same.
+
+        """
+        try:
+            async with asyncio.timeout(seconds + self._timeout):
+                (reply,) = await self._exchange([command])
+        except (RedisError, OSError, TimeoutError) as error:
+            raise self._unavailable(error) from error
+        if isinstance(reply, RedisError):
+            raise self._unavailable(reply)
+        return reply
+
     def _unavailable(self, error: BaseException) -> StoreUnavailable:
-        return StoreUnavailable(f"redis {self.address}: {_reason(error)}")
+        if isinstance(error.__cause__, RedisError):
+            error = error.__cause__  # what went wrong while connecting
+        kind = StoreUnusable if isinstance(error, _FINAL) else StoreUnavailable
+        return kind(f"redis {self.address}: {_reason(error)}")
 
     # -- lanes --
 
@@ -263,9 +290,11 @@ _CLASSES: tuple[tuple[type[RedisError], str], ...] = (
     (AuthenticationError, "it does not let us in"),
     (RedisTimeoutError, "it did not answer in time"),
 )
+_FINAL = (AuthenticationError, NoPermissionError)
 _CODES = {
     "NOREPLICAS": "it has too few replicas to take writes",
     "MISCONF": "it cannot write to its disk and takes no writes",
+    "NOGROUP": "it has lost its data",
 }
 
 

@@ -46,6 +46,10 @@ ORPHANS = _assemble("orphans", "keys", writes=False)
 PUT_APP = _assemble("put_app", "keys", "ring", "capacity")
 OUTBOX_TAKE = _assemble("outbox_take", "keys")
 OUTBOX_ACK = _assemble("outbox_ack", "keys")
+STREAM_OPEN = _assemble("stream_open", "stream")
+STREAM_CLAIM = _assemble("stream_claim", "stream")
+STREAM_TRIM = _assemble("stream_trim", "stream")
+STREAM_BACKLOG = _assemble("stream_backlog", "stream", writes=False)
 
 SCRIPTS = {
     script.sha: script
@@ -61,5 +65,9 @@ SCRIPTS = {
         PUT_APP,
         OUTBOX_TAKE,
         OUTBOX_ACK,
+        STREAM_OPEN,
+        STREAM_CLAIM,
+        STREAM_TRIM,
+        STREAM_BACKLOG,
     )
 }

@@ -14,7 +14,8 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from inngest.core.errors import StoreUnavailable
+from inngest.backends.sqlite.errors import is_busy, is_full
+from inngest.core.errors import StoreUnavailable, StoreUnusable
 from inngest.core.events import RESERVED, Event, decode_event
 from inngest.core.history import History, What
 from inngest.core.records import RunRecord, opened
@@ -81,11 +82,19 @@ class SqliteDataStore:
         self._lock = threading.Lock()
 
     async def open(self) -> None:
-        await self._submit(self._writer, lambda: self._migrate(self._connection(writable=True)))
+        try:
+            await self._submit(self._writer, self._create)
+        except StoreUnavailable as error:
+            if is_full(error.__cause__) or is_busy(error.__cause__):
+                raise
+            raise StoreUnusable(str(error)) from error.__cause__
 
     async def close(self) -> None:
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(None, self._shut)
+
+    async def ping(self) -> None:
+        await self._write(lambda _: None)
 
     def _shut(self) -> None:
         self._readers.shutdown()
@@ -110,6 +119,10 @@ class SqliteDataStore:
             self._local.connection = connection
         return connection
 
+    def _create(self) -> None:
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._migrate(self._connection(writable=True))
+
     def _migrate(self, connection: sqlite3.Connection) -> None:
         connection.execute(
             "CREATE TABLE IF NOT EXISTS migrations (version INTEGER PRIMARY KEY, applied TEXT NOT NULL)"
@@ -117,7 +130,7 @@ class SqliteDataStore:
         (done,) = connection.execute("SELECT coalesce(max(version), 0) FROM migrations").fetchone()
         if done > len(MIGRATIONS):
             known = len(MIGRATIONS)
-            raise StoreUnavailable(
+            raise StoreUnusable(
                 f"{self._path} has schema version {done}, written by a newer release; this one knows {known}"
             )
         for version in range(done + 1, len(MIGRATIONS) + 1):
@@ -128,7 +141,7 @@ class SqliteDataStore:
         loop = asyncio.get_running_loop()
         try:
             return await loop.run_in_executor(pool, work)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             raise StoreUnavailable(f"{self._path}: {error}") from error
 
     async def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:

@@ -342,6 +342,9 @@ class SqliteEngineStore(MemoryEngineStore):
     async def close(self) -> None:
         await self._journal.close()
 
+    async def ping(self) -> None:
+        await self._journal.ping()
+
     def _load(self, db: sqlite3.Connection) -> None:
         meta = dict(db.execute("SELECT key, value FROM meta"))
         self._epoch_base = (meta["boots"] - 1) * EPOCHS_PER_BOOT

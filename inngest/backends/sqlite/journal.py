@@ -23,7 +23,8 @@ from typing import Any, TypeVar
 import msgspec
 import structlog
 
-from inngest.core.errors import StoreUnavailable
+from inngest.backends.sqlite.errors import is_full
+from inngest.core.errors import StoreUnavailable, StoreUnusable
 
 log = structlog.get_logger("inngest.sqlite")
 
@@ -95,8 +96,9 @@ class Journal:
         """Open or create the file. Several users may open and close it; it is open once.
 
         Raises:
-            StoreUnavailable: the file cannot be used: another process has it, it is no database, or of a
-                newer version.
+            StoreUnusable: the file cannot be used: another process has it, it is no database, or of a newer
+                version.
+            StoreUnavailable: the disk is full.
 
         """
         async with self._opening:
@@ -106,7 +108,8 @@ class Journal:
                     self._db = await self._in_thread(self._connect)
                 except (sqlite3.Error, OSError) as error:
                     self._thread.shutdown(wait=False)
-                    raise StoreUnavailable(f"{self.path}: {_reason(error)}") from None
+                    kind = StoreUnavailable if is_full(error) else StoreUnusable
+                    raise kind(f"{self.path}: {_reason(error)}") from None
             self._opened += 1
 
     def _connect(self) -> sqlite3.Connection:
@@ -163,18 +166,27 @@ class Journal:
         if self._thread is not None:
             self._thread.shutdown()
 
+    async def ping(self) -> None:
+        """Raises `StoreUnavailable` if the file is not open or cannot be written, as of the last attempt."""
+        self.check()
+        db = self._connection()
+        try:
+            await self._in_thread(lambda: db.execute("PRAGMA schema_version").fetchone())
+        except sqlite3.Error as error:
+            raise StoreUnavailable(f"{self.path}: {error}") from error
+
     async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Let ``work`` read the file, in the file's thread; before anything is noted.
 
         Raises:
-            StoreUnavailable: the file is damaged.
+            StoreUnusable: the file is damaged.
 
         """
         db = self._connection()
         try:
             return await self._in_thread(lambda: work(db))
         except (sqlite3.Error, msgspec.MsgspecError) as error:
-            raise StoreUnavailable(f"{self.path}: {error}") from error
+            raise StoreUnusable(f"{self.path}: {error}") from error
 
     def _connection(self) -> sqlite3.Connection:
         if self._db is None:

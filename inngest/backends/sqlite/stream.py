@@ -61,6 +61,9 @@ class SqliteEventStream(MemoryEventStream):
     async def close(self) -> None:
         await self._journal.close()
 
+    async def ping(self) -> None:
+        await self._journal.ping()
+
     async def publish(self, events: Sequence[Event]) -> None:
         self._journal.check()
         await super().publish(events)

@@ -210,7 +210,7 @@ async def test_one_process_owns_the_file(journal: Journal, path: Path) -> None:
     command = [sys.executable, "-c", script, str(path)]
     other = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=False)
     assert other.returncode == 1
-    assert f"StoreUnavailable: {path}: another process is using it" in other.stderr
+    assert f"StoreUnusable: {path}: another process is using it" in other.stderr
 
 
 async def test_a_file_that_is_no_database(path: Path) -> None:

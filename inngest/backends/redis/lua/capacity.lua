@@ -144,7 +144,8 @@ local function pass_throttle(item, now)
   if tat then
     return true
   end
-  local slot = { PREFIX .. 'wake:' .. CALLS_QUEUE, item.fn .. '|' .. item.pid, '', '', '', 0 }
+  local member = next_mark() .. item.fn .. '|' .. item.pid
+  local slot = { PREFIX .. 'wake:' .. CALLS_QUEUE, member, '', '', '', 0 }
   call('ZADD', slot[1], math.ceil(retry / 1000), slot[2])
   call('HSET', of(item.fn) .. 'parked', item.pid, cmsgpack.pack(slot))
   pass_on(item, '')
@@ -190,7 +191,14 @@ end
 
 -- The limits of a function have changed: whoever waits for its capacity may have another try.
 local function reconsider(fn)
-  for _, pid in ipairs(call('HKEYS', of(fn) .. 'parked')) do
-    unpark(fn, pid)
+  local waiting = {}
+  local all = call('HGETALL', of(fn) .. 'parked')
+  for place = 1, #all, 2 do
+    local member = cmsgpack.unpack(all[place + 1])[2]
+    table.insert(waiting, { string.sub(member, 1, MARK), all[place] })
+  end
+  table.sort(waiting, function(one, other) return one[1] < other[1] end)
+  for _, entry in ipairs(waiting) do
+    unpark(fn, entry[2])
   end
 end

@@ -60,7 +60,7 @@ local function place(item, now)
   item.mark = next_mark()
   if item.due > now then
     item.state = 'timer'
-    local key, member = due_key(item.queue), item.fn .. '|' .. item.job
+    local key, member = due_key(item.queue), item.mark .. item.fn .. '|' .. item.job
     call('ZADD', key, item.due, member)
     if call('ZRANK', key, member) == 0 then
       wake_workers(item.queue)  -- the next due time has moved forward
@@ -97,7 +97,7 @@ local function displace(item)
       release(item)
     end
   elseif item.state == 'timer' then
-    call('ZREM', due_key(item.queue), item.fn .. '|' .. item.job)
+    call('ZREM', due_key(item.queue), item.mark .. item.fn .. '|' .. item.job)
   else
     call('ZREM', ready_key(item), item.mark .. item.job)
     if call('EXISTS', ready_key(item)) == 0 then
@@ -194,14 +194,14 @@ local MOST_LEASES = 100
 local function promote(queue, now)
   local key = due_key(queue)
   for _, member in ipairs(call('ZRANGE', key, '-inf', now, 'BYSCORE', 'LIMIT', 0, MOST_TIMERS)) do
-    local fn, job = split(member)
+    local fn, job = split(unmarked(member))
     call('ZREM', key, member)
     local item = load_item(fn, job)
     make_ready(item)
     call('HSET', item_key(fn, job), 'state', item.state)
   end
   for _, member in ipairs(call('ZRANGE', PREFIX .. 'wake:' .. queue, '-inf', now, 'BYSCORE')) do
-    unpark(split(member))
+    unpark(split(unmarked(member)))
   end
 end
 

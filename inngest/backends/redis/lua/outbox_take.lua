@@ -1,7 +1,8 @@
--- KEYS: the box. ARGV: prefix, box, limit, who takes. Reply: {token, whether there is more, entries}.
+-- KEYS: the box. ARGV: prefix, box, limit, who takes. Reply: {token, whether there is more, entries, ms until
+-- the claim of another is over}.
 -- One drains a box at a time: the others get nothing until it has acknowledged, or its claim is over.
 
-local CLAIM = 30000  -- ms
+local CLAIM = 10000  -- ms
 local MOST_BYTES = 8 * 1024 * 1024
 local CHUNK = 64
 
@@ -9,7 +10,7 @@ local list = PREFIX .. 'outbox:' .. ARGV[2]
 local limit = tonumber(ARGV[3])
 local holder = call('GET', list .. ':claim')
 if holder and holder ~= ARGV[4] then
-  return { 0, 0, {} }
+  return { 0, 0, {}, call('PTTL', list .. ':claim') + 1 }
 end
 local entries, bytes = {}, 0
 while #entries < limit and bytes < MOST_BYTES do
@@ -25,8 +26,8 @@ while #entries < limit and bytes < MOST_BYTES do
   end
 end
 if #entries == 0 then
-  return { 0, 0, entries }
+  return { 0, 0, entries, 0 }
 end
 call('SET', list .. ':claim', ARGV[4], 'PX', CLAIM)
 local base = tonumber(call('GET', list .. ':base') or 0)
-return { base + #entries, call('LLEN', list) > #entries and 1 or 0, entries }
+return { base + #entries, call('LLEN', list) > #entries and 1 or 0, entries, 0 }

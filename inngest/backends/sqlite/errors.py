@@ -1,0 +1,23 @@
+"""Which failures of a file may pass, and which somebody has to mend."""
+
+from __future__ import annotations
+
+import errno
+import sqlite3
+
+
+def is_full(error: BaseException | None) -> bool:
+    """Whether there is no room on the disk."""
+    return _code(error) == sqlite3.SQLITE_FULL or (
+        isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
+    )
+
+
+def is_busy(error: BaseException | None) -> bool:
+    """Whether another connection has the file."""
+    return _code(error) in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+
+
+def _code(error: BaseException | None) -> int:
+    code = getattr(error, "sqlite_errorcode", 0)
+    return int(code) & 0xFF  # the rest says more of the same
