@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
+from inngest.core.building import MAX_STATE, MAX_STEPS
+
 SERVICES = ("event-api", "core-api", "runner", "executor")
 """In the order in which they start."""
 
@@ -59,6 +61,8 @@ class Settings:
     beside the event API, the other two (which tell of their health, and nothing else) beside either. Alone,
     each has a default of its own.
 
+    ``max_body_bytes`` bounds a request to the core API, ``max_events_body_bytes`` one to the event API.
+
     Times are in the unit that their name says. ``retention_seconds`` of 0 keeps history for ever.
     """
 
@@ -80,6 +84,9 @@ class Settings:
     workers: int = CAPACITY
     max_event_bytes: int = MAX_EVENT
     max_body_bytes: int = MAX_BODY
+    max_events_body_bytes: int = MAX_BODY
+    max_steps: int = MAX_STEPS
+    max_state_bytes: int = MAX_STATE
     call_timeout_seconds: float = 2 * 60 * 60.0
     retention_seconds: int = 0
     grace_seconds: float = GRACE_SECONDS

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import Enum, IntEnum
 
-from inngest.config.cue.errors import Position
+from inngest.config.cue.errors import CueError, Position, Reason
 
 Scalar = None | bool | int | Decimal | str | bytes
 
@@ -272,6 +272,16 @@ class File:
 def hidden_key(name: str) -> str:
     """The evaluator's label of a hidden field or definition, distinct from the quoted label of equal text."""
     return "\0" + name
+
+
+def quoted_key(text: str, pos: Position) -> str:
+    """The evaluator's label of a label that was quoted or computed.
+
+    Raises ``CueError`` for one that starts with NUL, which marks hidden labels here.
+    """
+    if text.startswith("\0"):
+        raise CueError("not supported: a label that starts with NUL", [pos], reason=Reason.UNSUPPORTED)
+    return text
 
 
 def is_hidden(key: str) -> bool:

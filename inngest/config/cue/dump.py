@@ -35,7 +35,7 @@ def _value(value: object, depth: int) -> str:
         case float():
             if not math.isfinite(value):
                 raise ValueError(f"CUE has no number {value}")
-            text = repr(value)
+            text = repr(value + 0.0)  # CUE has no negative zero to write
             return text if "." in text or "e" in text else text + ".0"
         case None | bool() | int() | str() | bytes():
             return format_scalar(value)

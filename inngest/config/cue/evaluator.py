@@ -196,6 +196,8 @@ class Evaluator(Builtins):
                 distinct.append(Leaf(fork, value, default))
             else:
                 twin.default = twin.default or default
+        if unsupported := [failure for failure in failures if failure.reason is Reason.UNSUPPORTED]:
+            return Bottom(unsupported)  # whether the disjunct holds is not known
         if not distinct:
             return _empty_disjunction(vertex, failures)
         if len(distinct) == 1:
@@ -418,7 +420,7 @@ class Evaluator(Builtins):
             if isinstance(subject, Bottom):
                 raise subject.errors[0]
             raise CueError(f"invalid index {format_scalar(index)}", [expr.pos], reason=Reason.OPERAND)
-        return self.lookup(outer, index, expr.pos)
+        return self.lookup(outer, ast.quoted_key(index, expr.pos), expr.pos)
 
     def length(self, vertex: Vertex) -> int:
         """The number of elements of a list, or of regular fields of a struct."""

@@ -67,6 +67,10 @@ class Value:
         places = [c.expr.pos for c in vertex.conjuncts]
         return next((p for p in places if p.file == self._filename), places[0] if places else vertex.pos)
 
+    def label_position(self, path: str | tuple[str | int, ...]) -> Position:
+        """Where the label of the field at a path was written first."""
+        return self._find(path).pos
+
     def _find(self, path: str | tuple[str | int, ...]) -> Vertex:
         labels = tuple(path.split(".")) if isinstance(path, str) else path
         return _guarded(lambda: self._descend(labels))

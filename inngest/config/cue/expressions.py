@@ -73,7 +73,7 @@ class Expressions(Unifier):
                 if not isinstance(label, str):
                     raise _wrong_type(label, "string", node.pos)
                 inner = Conjunct(node.value, conjunct.env, conjunct.scope, (), conjunct.trail)
-                self.add_field(vertex, label, node.presence, inner, node.pos)
+                self.add_field(vertex, ast.quoted_key(label, node.pos), node.presence, inner, node.pos)
             case ast.Comprehension():
                 for env in list(self._iterate(node.clauses, conjunct.env)):
                     self._process(vertex, conjunct.part(node.body, env))
@@ -141,6 +141,7 @@ class Expressions(Unifier):
             case ast.Unary():
                 return unary(expr.op, self.concrete(expr.operand, env, f"operand to {expr.op}"), expr.pos)
             case ast.BoundExpr():
+                self._refuse_composite_bound(expr, env)
                 operand = self.concrete(expr.operand, env, f"bound {expr.op}")
                 item = bound(expr.op, operand, expr.pos)
                 return Constraint(item.kinds, (item,))
@@ -196,6 +197,11 @@ class Expressions(Unifier):
         return binary(
             op, self.concrete(left, env, where), self.concrete(right, env, where), (left.pos, right.pos)
         )
+
+    def _refuse_composite_bound(self, expr: ast.BoundExpr, env: Env) -> None:
+        if expr.op == "!=" and isinstance(self.evaluate(expr.operand, env), Vertex):
+            message = "not supported: != with a list or a struct"
+            raise CueError(message, [expr.pos], reason=Reason.UNSUPPORTED)
 
     def _refuse_lists(self, expr: ast.Binary, env: Env) -> None:
         for side in (expr.left, expr.right):

@@ -208,7 +208,7 @@ class Parser:
         if label.kind == "string":
             text = self._plain_text(label)
             assert text is not None
-            key = text
+            key = ast.quoted_key(text, label.pos)
         else:
             name = label.text
             if name == "_":
@@ -381,7 +381,7 @@ class Parser:
         text = self._plain_text(token) if token.kind == "string" else None
         if text is None:
             raise self._error(f"expected a label after '.', found {token.text!r}", token.pos)
-        return text
+        return ast.quoted_key(text, token.pos)
 
     def _index(self, operand: ast.Expr, pos: Position) -> ast.Expr:
         low = None if self._token.kind == ":" else self.expression()

@@ -12,6 +12,7 @@ from pathlib import Path
 
 VERSION = "v0.14.1"
 CASES = Path(__file__).parent / "cases"
+BUILT = Path(__file__).parents[3] / ".cache" / "cue" / "bin" / "cue"
 SCHEMA = (CASES / "schema.cue").read_text()
 PACKAGES = {"example.com/schema": SCHEMA}
 
@@ -50,8 +51,9 @@ class Outcome:
 
 
 def find() -> str | None:
-    """The binary named by CUE_BINARY, or the one on the PATH."""
-    return os.environ.get("CUE_BINARY") or shutil.which("cue")
+    """The binary named by CUE_BINARY, or the one on the PATH, or the one that scripts/test builds."""
+    built = BUILT if os.access(BUILT, os.X_OK) else None
+    return os.environ.get("CUE_BINARY") or shutil.which("cue") or (built and str(built))
 
 
 def prepare(folder: Path) -> None:

@@ -18,11 +18,10 @@ scalars = st.one_of(
     st.floats(allow_nan=False, allow_infinity=False),
     st.text(max_size=8),
 )
+labels = st.text(max_size=6).filter(lambda text: not text.startswith("\0"))
 plain = st.recursive(
     scalars,
-    lambda inner: st.one_of(
-        st.lists(inner, max_size=4), st.dictionaries(st.text(max_size=6), inner, max_size=4)
-    ),
+    lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(labels, inner, max_size=4)),
     max_leaves=12,
 )
 values = st.sampled_from([0, 1, 2.5, "x", "xy", True, None, [1, "x"], {"a": 1, "b": {"c": "x"}}, []])

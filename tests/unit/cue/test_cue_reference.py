@@ -16,7 +16,7 @@ BINARY = reference.find()
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(BINARY is None, reason="no cue binary: set CUE_BINARY or put cue on the PATH"),
+    pytest.mark.skipif(BINARY is None, reason="no cue binary: scripts/test builds it where go is installed"),
     pytest.mark.timeout(900),
 ]
 

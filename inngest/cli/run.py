@@ -1,0 +1,37 @@
+"""Running a process, and what commands have in common."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import NoReturn
+
+import click
+
+from inngest.config.errors import ConfigError
+from inngest.services.build import build
+from inngest.services.settings import Settings
+
+LOG_LEVELS = ["debug", "info", "warn", "error"]
+
+
+def run(settings: Settings) -> NoReturn:
+    """Run the services of a process to their end, and exit with what they say."""
+
+    async def main() -> int:
+        supervisor = build(settings)
+        return await supervisor.run()
+
+    try:
+        import uvloop
+    except ImportError:
+        code = asyncio.run(main())
+    else:
+        code = uvloop.run(main())
+    raise SystemExit(code)
+
+
+def refuse(error: ConfigError) -> NoReturn:
+    """Say on standard error what is wrong, one problem a line, and exit with 1."""
+    for problem in error.problems:
+        click.echo(f"Error: {problem}", err=True)
+    raise SystemExit(1)

@@ -1,0 +1,34 @@
+"""The URL of a Redis server out of the keys of a configuration."""
+
+from __future__ import annotations
+
+from urllib.parse import quote, urlencode, urlsplit, urlunsplit
+
+from inngest.config.model import RedisService, Tls
+from inngest.services.settings import RedisServer
+
+
+def redis_server(service: RedisService) -> RedisServer:
+    """The server of a section: by its ``dsn``, or by host, port, db, username and password."""
+    url = service.dsn or _composed(service)
+    if service.tls is not None:
+        url = _encrypted(url, service.tls)
+    prefix = service.key_prefix
+    return RedisServer(url, prefix if not prefix or prefix.endswith(":") else f"{prefix}:")
+
+
+def _composed(service: RedisService) -> str:
+    host = f"[{service.host}]" if ":" in service.host else service.host
+    login = ""
+    if service.username or service.password:
+        login = f"{quote(service.username, safe='')}:{quote(service.password, safe='')}@"
+    return f"redis://{login}{host}:{service.port}/{service.db}"
+
+
+def _encrypted(url: str, tls: Tls) -> str:
+    parts = urlsplit(url)
+    options = {"ssl_ca_certs": tls.ca, "ssl_certfile": tls.cert, "ssl_keyfile": tls.key}
+    query = urlencode({name: value for name, value in options.items() if value})
+    if tls.insecure:
+        query = "&".join(filter(None, [query, "ssl_cert_reqs=none&ssl_check_hostname=false"]))
+    return urlunsplit(("rediss", parts.netloc, parts.path, "&".join(filter(None, [parts.query, query])), ""))

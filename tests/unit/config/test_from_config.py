@@ -1,0 +1,360 @@
+"""From a configuration to the settings of a process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from redis.asyncio import ConnectionPool, SSLConnection
+
+from inngest.config.errors import ConfigError
+from inngest.config.load import read
+from inngest.config.lookup import Source
+from inngest.services.from_config import Overrides, Resolved, resolve
+from inngest.services.settings import SERVICES, InMemory, Listen, RedisServer, Settings, Sqlite
+
+KEYS = 'keys: {signing: ["aa"], event: ["e"]}\n'
+
+
+def resolved(source: str = "", services: tuple[str, ...] = SERVICES, **overrides: object) -> Resolved:
+    return resolve(read(Source("c.cue", KEYS + source), {}), services, Overrides(**overrides))  # type: ignore[arg-type]
+
+
+def settings(source: str = "", services: tuple[str, ...] = SERVICES, **overrides: object) -> Settings:
+    return resolved(source, services, **overrides).settings
+
+
+def refusals(source: str, services: tuple[str, ...] = SERVICES, *, keys: str = KEYS) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        resolve(read(Source("c.cue", keys + source), {}), services)
+    return [str(problem) for problem in caught.value.problems]
+
+
+def test_the_defaults() -> None:
+    assert settings() == Settings(
+        services=SERVICES,
+        dev=False,
+        engine=Sqlite(Path(".inngest")),
+        stream=Sqlite(Path(".inngest")),
+        data=Sqlite(Path(".inngest")),
+        event_api=Listen("0.0.0.0", 8288),
+        signing_keys=("aa",),
+        event_keys=("e",),
+        retention_seconds=30 * 24 * 3600,
+    )
+
+
+def test_every_value_arrives() -> None:
+    found = settings("""
+dataDir: "/data"
+eventAPI: {addr: "a", port: 1, maxSize: 2048}
+coreAPI: {addr: "b", port: 2}
+runner: {addr: "c", port: 3}
+executor: {addr: "d", port: 4, concurrency: 5}
+execution: {logOutput: true, retryInterval: "1500ms", requestTimeout: "90s"}
+apps: {urls: ["http://app"], pollInterval: "1m"}
+retention: history: "1500ms"
+limits: {maxEventSize: 1024, maxRequestSize: 4096, maxSteps: 7, maxState: 8192, gracePeriod: "500ms"}
+""")
+    assert found == Settings(
+        services=SERVICES,
+        dev=False,
+        engine=Sqlite(Path("/data")),
+        stream=Sqlite(Path("/data")),
+        data=Sqlite(Path("/data")),
+        event_api=Listen("a", 1),
+        core_api=Listen("b", 2),
+        runner=Listen("c", 3),
+        executor=Listen("d", 4),
+        signing_keys=("aa",),
+        event_keys=("e",),
+        sdk_urls=("http://app",),
+        poll_seconds=60,
+        retry_interval_ms=1500,
+        workers=5,
+        max_event_bytes=1024,
+        max_body_bytes=4096,
+        max_events_body_bytes=2048,
+        max_steps=7,
+        max_state_bytes=8192,
+        call_timeout_seconds=90.0,
+        retention_seconds=2,
+        grace_seconds=0.5,
+        log_output=True,
+    )
+
+
+def test_the_command_line_counts_over_the_configuration() -> None:
+    found = settings(
+        'dataDir: "/data"\neventAPI: {addr: "a", port: 1}\ncoreAPI: {addr: "b", port: 2}\n'
+        'executor: concurrency: 5\napps: {urls: ["http://a"], pollInterval: "1m"}\n'
+        'execution: retryInterval: "1s"\n',
+        host="h",
+        port=11,
+        core_port=12,
+        data_dir=Path("/other"),
+        signing_keys=("bb", "cc"),
+        event_keys=("f",),
+        sdk_urls=("http://b",),
+        poll_seconds=0,
+        retry_interval_ms=0,
+        workers=6,
+    )
+    assert (found.event_api, found.core_api) == (Listen("h", 11), Listen("h", 12))
+    assert found.engine == Sqlite(Path("/other"))
+    assert (found.signing_keys, found.event_keys) == (("bb", "cc"), ("f",))
+    assert found.sdk_urls == ("http://b",)
+    assert (found.poll_seconds, found.retry_interval_ms, found.workers) == (0, 0, 6)
+
+
+# Backends
+
+
+def test_in_memory() -> None:
+    found = settings(
+        "\n".join(
+            f'{s}: service: backend: "inmemory"' for s in ("eventstream", "queue", "state", "datastore")
+        )
+    )
+    assert (found.engine, found.stream, found.data) == (InMemory(), InMemory(), InMemory())
+
+
+@pytest.mark.parametrize(
+    ("keys", "url", "prefix"),
+    [
+        ("", "redis://localhost:6379/0", "inngest:"),
+        ('host: "h", port: 1, db: 2, keyPrefix: "a:b"', "redis://h:1/2", "a:b:"),
+        ('keyPrefix: "a:"', "redis://localhost:6379/0", "a:"),
+        ('keyPrefix: ""', "redis://localhost:6379/0", ""),
+        ('username: "u", password: "p@/:"', "redis://u:p%40%2F%3A@localhost:6379/0", "inngest:"),
+        ('password: "p"', "redis://:p@localhost:6379/0", "inngest:"),
+        ('host: "::1"', "redis://[::1]:6379/0", "inngest:"),
+        ('dsn: "rediss://h/3", host: "x"', "rediss://h/3", "inngest:"),
+    ],
+)
+def test_a_redis_server(keys: str, url: str, prefix: str) -> None:
+    found = settings(f'state: service: {{backend: "redis", {keys}}}')
+    assert found.engine == RedisServer(url, prefix)
+    assert settings(f'eventstream: service: {{backend: "redis", {keys}}}').stream == RedisServer(url, prefix)
+
+
+def test_an_encrypted_connection_is_one_to_the_client() -> None:
+    found = settings(
+        'state: service: {backend: "redis", host: "h", password: "p", '
+        'tls: {ca: "/a b.pem", cert: "/c", key: "/k", insecure: true}}'
+    ).engine
+    assert isinstance(found, RedisServer)
+    pool = ConnectionPool.from_url(found.url)
+    assert pool.connection_class is SSLConnection
+    kwargs = pool.connection_kwargs
+    assert (kwargs["host"], kwargs["password"]) == ("h", "p")
+    assert (kwargs["ssl_ca_certs"], kwargs["ssl_certfile"], kwargs["ssl_keyfile"]) == ("/a b.pem", "/c", "/k")
+    assert (kwargs["ssl_cert_reqs"], kwargs["ssl_check_hostname"]) == ("none", False)
+    default = settings('state: service: {backend: "redis", dsn: "redis://h:1/2", tls: {}}').engine
+    assert default == RedisServer("rediss://h:1/2")
+
+
+def test_a_redis_server_of_the_command_line_keeps_events_and_state() -> None:
+    uri = "redis://other"
+    found = settings('state: service: {backend: "redis", keyPrefix: "a"}', redis_uri=uri)
+    assert (found.engine, found.stream) == (RedisServer(uri, "a:"), RedisServer(uri))
+    assert settings('queue: service: backend: "inmemory"', redis_uri=uri).engine == RedisServer(uri)
+
+
+DATA = 'this backend is not available yet; there are "sqlite", "inmemory"'
+ONE_SERVER = "is not available yet; give the address of one server"
+NO_SQS_QUEUE = (
+    "a queue on SQS is not offered: the queue is kept with the state; "
+    'give backend: "redis" here and in state.service'
+)
+OTHER_BACKEND = (
+    'the queue is kept with the state, and that is "sqlite": give state.service the backend "redis" too'
+)
+OTHER_SERVER = "the queue is kept with the state: give it the same server as state.service"
+STREAMS = 'this backend is not available yet; there are "sqlite", "inmemory", "redis"'
+
+
+@pytest.mark.parametrize(
+    ("source", "problem"),
+    [
+        (
+            'eventstream: service: {backend: "nats", serverURL: "nats://h"}',
+            f"c.cue:2:33: eventstream.service.backend: {STREAMS}",
+        ),
+        (
+            'eventstream: service: {backend: "aws-sqs", queueURL: "https://q", region: "r"}',
+            f"c.cue:2:33: eventstream.service.backend: {STREAMS}",
+        ),
+        (
+            'eventstream: service: {backend: "gcp-pubsub", project: "p", topic: "t"}',
+            f"c.cue:2:33: eventstream.service.backend: {STREAMS}",
+        ),
+        (
+            'datastore: service: backend: "postgres"',
+            f"c.cue:2:30: datastore.service.backend: {DATA}",
+        ),
+        (
+            'state: service: {backend: "redis", sentinel: {master: "m", nodes: ["h:1"]}}',
+            f"c.cue:2:46: state.service.sentinel: Redis sentinel {ONE_SERVER}",
+        ),
+        (
+            'eventstream: service: {backend: "redis", cluster: nodes: ["h:1"]}',
+            f"c.cue:2:51: eventstream.service.cluster: Redis cluster {ONE_SERVER}",
+        ),
+        (
+            'state: service: {backend: "redis", dsn: "unix:///s", tls: {}}',
+            "c.cue:2:59: state.service.tls: a socket of this machine is not encrypted",
+        ),
+        (
+            'queue: service: {backend: "aws-sqs", queueURL: "https://q", region: "r"}',
+            f"c.cue:2:27: queue.service.backend: {NO_SQS_QUEUE}",
+        ),
+        (
+            'queue: service: backend: "redis"',
+            f"c.cue:2:26: queue.service.backend: {OTHER_BACKEND}",
+        ),
+        (
+            'queue: service: {backend: "redis", host: "a"}, state: service: {backend: "redis", host: "b"}',
+            f"c.cue:2:17: queue.service: {OTHER_SERVER}",
+        ),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_run_is_refused_by_key_and_place(source: str, problem: str) -> None:
+    assert refusals(source) == [problem]
+
+
+def test_all_that_cannot_be_run_is_told_at_once() -> None:
+    source = 'datastore: service: backend: "postgres"\nqueue: service: backend: "redis"'
+    assert len(refusals(source, keys="")) == 4
+
+
+@pytest.mark.parametrize(
+    ("source", "note"),
+    [
+        (
+            'queue: service: backend: "inmemory"',
+            "queue.service inmemory: the queue is kept with the state, in sqlite",
+        ),
+        (
+            'queue: service: backend: "sqlite"\nstate: service: backend: "redis"',
+            "queue.service sqlite: the queue is kept with the state, in redis",
+        ),
+        (
+            'execution: drivers: docker: name: "docker"',
+            "execution.drivers.docker docker: not used, steps are called over HTTP",
+        ),
+        (
+            'execution: drivers: http: name: "mock"',
+            "execution.drivers.http mock: not used, steps are called over HTTP",
+        ),
+        (
+            'state: service: {backend: "redis", poolSize: 5}',
+            "state.service.poolSize is not used: a process needs few connections",
+        ),
+        (
+            'state: service: {backend: "redis", maxRetries: 5}',
+            "state.service.maxRetries is not used: a process needs few connections",
+        ),
+    ],
+)
+def test_what_has_no_effect_is_noted(source: str, note: str) -> None:
+    assert resolved(source).notes == (note,)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "",
+        'queue: service: backend: "sqlite"',
+        'queue: service: backend: "redis"\nstate: service: backend: "redis"',
+        'queue: service: {backend: "redis", keyPrefix: "q"}\nstate: service: backend: "redis"',
+        'state: service: backend: "redis"',
+    ],
+)
+def test_what_agrees_is_not_noted(source: str) -> None:
+    assert resolved(source).notes == ()
+
+
+def test_an_embedded_backend_of_some_services_is_noted() -> None:
+    (note,) = resolved("", ("event-api", "runner")).notes
+    assert note == (
+        "only this process sees its eventstream and state, not core-api, executor elsewhere: "
+        "configure a backend that processes share"
+    )
+    shared = 'state: service: backend: "redis"\neventstream: service: backend: "redis"'
+    assert resolved(shared, ("event-api", "runner")).notes == ()
+    (note,) = resolved('state: service: backend: "redis"', ("runner",)).notes
+    assert note.startswith("only this process sees its eventstream, not event-api")
+
+
+# Listeners
+
+
+@pytest.mark.parametrize(
+    ("services", "core", "runner", "executor"),
+    [
+        (SERVICES, None, None, None),
+        (("core-api",), Listen("0.0.0.0", 8300), None, None),
+        (("runner",), Listen("0.0.0.0", 8300), Listen("0.0.0.0", 8301), Listen("0.0.0.0", 8302)),
+        (("event-api", "executor"), None, None, None),
+    ],
+)
+def test_a_listener_of_its_own_only_without_another(
+    services: tuple[str, ...], core: Listen | None, runner: Listen | None, executor: Listen | None
+) -> None:
+    found = settings("", services)
+    assert (found.core_api, found.runner, found.executor) == (core, runner, executor)
+
+
+def test_a_listener_of_its_own_where_one_is_asked_for() -> None:
+    assert settings("coreAPI: port: 8300").core_api == Listen("0.0.0.0", 8300)
+    assert settings('runner: addr: "127.0.0.1"').runner == Listen("127.0.0.1", 8301)
+    assert settings("executor: concurrency: 5").executor is None
+    assert settings("", core_port=9000).core_api == Listen("0.0.0.0", 9000)
+    assert settings("", ("core-api",), host="127.0.0.1").core_api == Listen("127.0.0.1", 8300)
+
+
+# Keys and times
+
+
+def test_without_keys_nothing_starts() -> None:
+    signing, event = refusals("", keys="")
+    assert signing.startswith(
+        "keys.signing: no signing key is configured: make one with `inngest keys generate`"
+    )
+    assert event.startswith("keys.event: no event key is configured: make one with `inngest keys generate`")
+    assert refusals("", ("runner",), keys="") == [signing]
+
+
+def test_a_signing_key_that_is_none_is_refused_with_its_place() -> None:
+    assert refusals("", keys='keys: {signing: ["aa", "signkey-prod-zz"], event: ["e"]}') == [
+        "c.cue:1:24: keys.signing.1: the signing key is not hexadecimal: see its character 14"
+    ]
+    with pytest.raises(ConfigError, match=r"^--signing-key: the signing key is not hexadecimal"):
+        resolved("", signing_keys=("zz",))
+
+
+def test_the_signing_key_of_the_http_driver_is_one() -> None:
+    driver = 'execution: drivers: http: {name: "http", signingKey: "bb"}'
+    assert settings(driver).signing_keys == ("aa", "bb")
+    assert settings(driver, signing_keys=("cc",)).signing_keys == ("cc",)
+    assert settings(driver.replace("bb", "aa")).signing_keys == ("aa",)
+    assert refusals(driver.replace("bb", "zz"))[0].startswith(
+        "c.cue:2:54: execution.drivers.http.signingKey: "
+    )
+
+
+def test_the_timeout_of_the_http_driver_is_that_of_calls() -> None:
+    assert settings('execution: drivers: http: {name: "http", timeout: 300}').call_timeout_seconds == 300.0
+    assert settings('execution: drivers: http: {name: "http", timeout: 0}').call_timeout_seconds == 7200.0
+
+
+def test_times_that_cannot_be_are_refused() -> None:
+    assert refusals('execution: requestTimeout: "0"') == [
+        "c.cue:2:28: execution.requestTimeout: a call needs some time: more than 0"
+    ]
+    (problem,) = refusals('retention: history: "99999999h"')
+    assert problem.startswith(
+        "c.cue:2:21: retention.history: invalid duration '99999999h': more than 292 years"
+    )
+    assert settings('retention: history: "0"').retention_seconds == 0
