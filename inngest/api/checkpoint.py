@@ -53,7 +53,7 @@ class CheckpointApi:
             raise ApiError(413, str(error), code="output_too_large") from None
         except ValueError as error:
             raise ApiError(400, str(error)) from None
-        (committed,) = await ctx.engine.commit([transition])
+        (committed,) = await ctx.commit([transition])
         if committed.stale:
             raise ApiError(409, _STALE, code="stale_dispatch")
         return answer({"status": 200})

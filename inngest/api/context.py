@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from inngest.core.building import DEFAULT_POLICY, Policy
 from inngest.core.functions import App, Function
 from inngest.core.schedule import Moment
+from inngest.core.transition import Committed, Transition
 from inngest.ports.data import DataStore
 from inngest.ports.engine import EngineStore
 from inngest.ports.stream import EventStream
@@ -77,7 +78,8 @@ class ApiContext:
     ``clock`` tells Unix epoch milliseconds. ``sync_app`` asks the application at a URL to register.
     ``session`` tells whether a request comes from somebody who is logged in, who then needs no signing key.
     ``workers`` lists the connected workers as GraphQL shows them. ``lease`` is how much longer (ms) an item
-    belongs to its executor once its application has reported progress.
+    belongs to its executor once its application has reported progress. ``observe`` is told of each transition
+    that was committed.
     """
 
     engine: EngineStore
@@ -96,6 +98,15 @@ class ApiContext:
     workers: Callable[[], Sequence[Mapping[str, Any]]] = tuple
     session: Callable[[web.Request], bool] = _nobody
     lease: int = 30_000
+    observe: Callable[[Transition, Committed], None] | None = None
+
+    async def commit(self, transitions: Sequence[Transition]) -> list[Committed]:
+        """As of `EngineStore.commit`, telling ``observe`` of each."""
+        results = await self.engine.commit(transitions)
+        if self.observe is not None:
+            for transition, committed in zip(transitions, results, strict=True):
+                self.observe(transition, committed)
+        return results
 
     def moment(self) -> Moment:
         return Moment(now=self.clock(), new_id=self.new_id)

@@ -10,12 +10,13 @@ import msgspec
 import structlog
 from aiohttp import web
 
+from inngest.api.intake import Intake
 from inngest.core.errors import InvalidEvent, StoreUnavailable
 from inngest.core.events import Event, accept, parse_body
 from inngest.core.ids import seeded
 from inngest.ports.stream import EventStream
 
-log = structlog.get_logger("inngest.event_api")
+log = structlog.get_logger("inngest.event_api", service="event-api")
 
 MAX_EVENT = 3 * 1024 * 1024
 """Bytes of one event's data."""
@@ -59,20 +60,25 @@ class EventApi:
         self._max_event = max_event
         self._max_body = max_body
         self._accepted = accepted
+        self.intake = Intake()
 
     def routes(self) -> list[web.RouteDef]:
         return [web.post("/e/{key}", self.handle), web.post("/e/", self.handle), web.post("/e", self.handle)]
 
     async def handle(self, request: web.Request) -> web.Response:
+        intake = self.intake
         refused = self._check_key(request.match_info.get("key", ""))
         if refused is not None:
+            intake.refused["key"] += 1
             return refused
         try:
-            body = await _read(request)
+            body = await _read(request, self._max_body)
             inbound = parse_body(body)
         except web.HTTPRequestEntityTooLarge:
+            intake.refused["size"] += 1
             return _answer(413, [], f"Request body is over the max size: {self._max_body} bytes allowed")
         except InvalidEvent as error:
+            intake.refused["invalid"] += 1
             return _answer(400, [], str(error))
         now = self._clock()
         seed = request.headers.get(SEED)
@@ -83,18 +89,22 @@ class EventApi:
             try:
                 events.append(accept(each, internal, now, self._max_event))
             except InvalidEvent as error:
+                intake.refused["invalid"] += 1
                 problem = str(error)
                 break
         if events:
             try:
                 await self._stream.publish(events)
             except StoreUnavailable as error:
+                intake.refused["unavailable"] += 1
                 log.error(
                     "events were not accepted", action="event.refused", count=len(events), error=str(error)
                 )
                 return _answer(
                     503, [], "The event stream does not answer; nothing is known to be accepted, try again"
                 )
+            intake.events += len(events)
+            intake.bytes += len(body)
             if self._accepted is not None:
                 self._accepted(events)
         ids = [event.id for event in events]
@@ -113,8 +123,13 @@ class EventApi:
         return None if any(known) else _answer(401, None, "Event key not found")
 
 
-async def _read(request: web.Request) -> bytes:
-    """The body as JSON. Forms, which some webhooks send, become an object of lists of strings."""
+async def _read(request: web.Request, most: int) -> bytes:
+    """The body as JSON. Forms, which some webhooks send, become an object of lists of strings.
+
+    Raises HTTPRequestEntityTooLarge above ``most`` bytes, which need not be the limit of the listener.
+    """
+    if request.client_max_size != most:
+        request = request.clone(client_max_size=most)
     if request.content_type == "multipart/form-data":
         try:
             form = await request.post()

@@ -78,7 +78,7 @@ async def cancel_run(ctx: ApiContext, run_id: str) -> RunRecord:
     """
     run = await ctx.engine.run(run_id)
     if run is not None:
-        await ctx.engine.commit([cancel(run, ctx.moment())])
+        await ctx.commit([cancel(run, ctx.moment())])
         return replace(record_of(run), status=RunStatus.CANCELLED, ended=ctx.clock())
     record = await ctx.data.run(run_id)
     if record is None:
@@ -111,7 +111,7 @@ async def rerun_run(ctx: ApiContext, run_id: str, from_step: str = "") -> str:
         batch=record.batch and ctx.new_id(),
         kept=kept,
     )
-    await ctx.engine.commit([transition])
+    await ctx.commit([transition])
     return transition.run
 
 
@@ -155,7 +155,7 @@ async def send_signal(ctx: ApiContext, signal: str, data: bytes) -> str:
         pause = await ctx.engine.signal(signal_name(signal))
         if pause is None:
             break
-        (committed,) = await ctx.engine.commit([resume(pause, value, ctx.moment())])
+        (committed,) = await ctx.commit([resume(pause, value, ctx.moment())])
         if committed.won[0]:
             return pause.run
     raise ApiError(404, f"No run waits for the signal {signal!r}", code="signal_not_found")
@@ -181,7 +181,7 @@ async def cancel_matching(ctx: ApiContext, cancellation: Cancellation) -> int:
     at = ctx.moment()
     chosen = [run for run in runs if condition is None or _holds(condition, run, at)]
     for begin in range(0, len(chosen), _CHUNK):
-        await ctx.engine.commit([cancel(run, at) for run in chosen[begin : begin + _CHUNK]])
+        await ctx.commit([cancel(run, at) for run in chosen[begin : begin + _CHUNK]])
     return len(chosen)
 
 
@@ -230,6 +230,6 @@ async def remove_app(ctx: ApiContext, app: App) -> None:
     functions = [fn for fn in ctx.registry.functions.values() if fn.app_id == app.id]
     await ctx.engine.put_app(replace(app, archived=True), [])
     at = ctx.moment()
-    await ctx.engine.commit(
+    await ctx.commit(
         [Transition(fn=fn.id, run="", effects=[crons(replace(fn, archived=True), at)]) for fn in functions]
     )

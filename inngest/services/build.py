@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from aiohttp import web
@@ -21,18 +22,29 @@ from inngest.backends.sqlite.engine import SqliteEngineStore
 from inngest.backends.sqlite.journal import Journal
 from inngest.backends.sqlite.stream import SqliteEventStream
 from inngest.core.building import Policy
+from inngest.core.transition import Committed, Transition
 from inngest.drivers.application import HttpDriver
 from inngest.drivers.gateway import HttpGateway
 from inngest.drivers.http import HttpClient
 from inngest.ports.data import DataStore
 from inngest.ports.engine import EngineStore
 from inngest.ports.stream import EventStream
+from inngest.services import indexer, runner
+from inngest.services.connect import Backend, Connections
 from inngest.services.console import Console
 from inngest.services.executor import Executor
+from inngest.services.gate import Gate
+from inngest.services.health import Health, HealthRoutes, Phase
 from inngest.services.indexer import Indexer
+from inngest.services.janitor import Janitor
+from inngest.services.logs import hide_secrets
+from inngest.services.masking import secrets_of
+from inngest.services.metrics import Metrics
+from inngest.services.needs import System, required, used
+from inngest.services.outputs import log_outputs
 from inngest.services.registry import RegistryCache
 from inngest.services.runner import Runner
-from inngest.services.runtime import Runtime
+from inngest.services.runtime import Observer, Runtime
 from inngest.services.settings import (
     DataBackend,
     EngineBackend,
@@ -45,46 +57,14 @@ from inngest.services.settings import (
 )
 from inngest.services.supervisor import Service, Supervisor
 from inngest.services.sync import AppSync
+from inngest.services.task import Task
 from inngest.services.web import WebServer
 
-CORE_API = Listen("0.0.0.0", 8300)  # noqa: S104 -- a server is there to be reached
-
-
-class Task:
-    """A service out of functions."""
-
-    def __init__(
-        self,
-        name: str,
-        run: Callable[[], Awaitable[None]],
-        *,
-        prepare: Callable[[], Awaitable[None]] | None = None,
-        stop: Callable[[float], Awaitable[None]] | None = None,
-    ) -> None:
-        self.name = name
-        self._run = run
-        self._prepare = prepare
-        self._stop = stop
-        self._running: asyncio.Future[None] | None = None
-
-    async def prepare(self) -> None:
-        if self._prepare is not None:
-            await self._prepare()
-
-    async def run(self) -> None:
-        self._running = asyncio.ensure_future(self._run())
-        try:
-            await asyncio.shield(self._running)
-        except asyncio.CancelledError:
-            self._running.cancel()
-            raise
-
-    async def stop(self, grace: float) -> None:
-        if self._stop is not None:
-            await self._stop(grace)
-        if self._running is not None and not self._running.done():
-            self._running.cancel()
-            await asyncio.wait({self._running})
+# ruff: noqa: S104 -- a server is there to be reached
+CORE_API = Listen("0.0.0.0", 8300)
+RUNNER = Listen("0.0.0.0", 8301)
+EXECUTOR = Listen("0.0.0.0", 8302)
+"""Where a service listens that is given no address, and finds none to share."""
 
 
 def build(settings: Settings) -> Supervisor:
@@ -98,21 +78,242 @@ def build(settings: Settings) -> Supervisor:
         dev=settings.dev,
         signing_keys=settings.signing_keys,
         event_keys=settings.event_keys,
-        limits=Limits(Policy(retry_interval=settings.retry_interval_ms)),
+        limits=Limits(
+            Policy(
+                retry_interval=settings.retry_interval_ms,
+                max_steps=settings.max_steps,
+                max_state=settings.max_state_bytes,
+            )
+        ),
     )
-    console = Console(runtime.registry) if settings.console else None
-    services: list[Service] = [_backend_service(runtime)]
-    sync = AppSync(runtime, HttpClient())
-    services += _listeners(settings, runtime, console, sync)
-    if "core-api" in settings.services:
-        services.append(Task("indexer", Indexer(runtime).run))
-    if "runner" in settings.services:
-        services.append(Task("runner", Runner(runtime, observe=console.committed if console else None).run))
-    if "executor" in settings.services:
-        services.append(_executor(settings, runtime, console))
-    if "core-api" in settings.services:
-        services.append(_sync(settings, sync))
-    return Supervisor(services)
+    return _Process(settings, runtime).supervisor()
+
+
+class _Process:
+    """The parts of one process, put together."""
+
+    def __init__(self, settings: Settings, runtime: Runtime) -> None:
+        self._settings = settings
+        self._runtime = runtime
+        self._health = Health()
+        self._metrics = Metrics()
+        self._gate = Gate()
+        self._console = Console(runtime.registry) if settings.console else None
+        self._sync = AppSync(runtime, HttpClient())
+        backends: dict[System, Backend] = {
+            System.ENGINE: runtime.engine,
+            System.STREAM: runtime.stream,
+            System.DATA: runtime.data,
+        }
+        self._used = used(settings.services)
+        self._connections = Connections(
+            {system: backend for system, backend in backends.items() if system in self._used},
+            required(settings.services),
+            self._health,
+        )
+
+    def supervisor(self) -> Supervisor:
+        """Listeners come first, to tell how the rest gets on, and the gate opens when it is there; on the way
+        back, what applications ask while their steps end is answered until the executor has stopped.
+        """
+        hide_secrets(secrets_of(self._settings))
+        connections = self._connections
+        services: list[Service] = [
+            *self._listeners(),
+            Task(
+                "backends",
+                connections.run,
+                prepare=connections.prepare,
+                stop=connections.stop,
+                start_seconds=None,
+            ),
+        ]
+        if System.ENGINE in self._used:
+            registry = self._runtime.registry
+            services.append(Task("registry", registry.watch, prepare=registry.load, start_seconds=None))
+        if "core-api" in self._settings.services:
+            services += self._observing()
+        if "runner" in self._settings.services:
+            services.append(self._runner())
+        services.append(self._gate)
+        if "executor" in self._settings.services:
+            services.append(self._executor())
+        if "core-api" in self._settings.services:
+            services.append(self._syncing())
+        self._measure()
+        return Supervisor(
+            services,
+            grace=self._settings.grace_seconds,
+            serving=lambda: self._health.enter(Phase.SERVING),
+            stopping=lambda: self._health.enter(Phase.STOPPING),
+        )
+
+    def _observer(self) -> Observer:
+        """What is told of each commit: the metrics, and who else wants to know."""
+        observers: list[Observer] = [self._metrics.commits.observe]
+        if self._console is not None:
+            observers.append(self._console.committed)
+        if self._settings.log_output:
+            observers.append(log_outputs)
+        if len(observers) == 1:
+            return observers[0]
+
+        def observe(transition: Transition, committed: Committed) -> None:
+            for each in observers:
+                each(transition, committed)
+
+        return observe
+
+    def _measure(self) -> None:
+        engine, stream = self._runtime.engine, self._runtime.stream
+        if System.ENGINE in self._used:
+            self._metrics.stats = engine.stats
+        if System.STREAM in self._used:
+            self._metrics.backlogs = {
+                group: partial(stream.backlog, group) for group in (runner.GROUP, indexer.GROUP)
+            }
+
+    # -- listeners --
+
+    def _listeners(self) -> list[Service]:
+        """One for each address. Runner and executor, which have no API, share that of one if they can."""
+        settings = self._settings
+        services = settings.services
+        events_at = settings.event_api if "event-api" in services else None
+        core_at = settings.core_api or events_at or CORE_API
+        shared = events_at or (core_at if "core-api" in services else None)
+        addresses = {
+            "event-api": settings.event_api,
+            "core-api": core_at,
+            "runner": settings.runner or shared or RUNNER,
+            "executor": settings.executor or shared or EXECUTOR,
+        }
+        places: dict[Listen, list[str]] = {}
+        for name in services:
+            places.setdefault(addresses[name], []).append(name)
+        return [self._listener(at, names) for at, names in places.items()]
+
+    def _listener(self, at: Listen, names: Sequence[str]) -> Service:
+        routes: list[web.AbstractRouteDef] = [*HealthRoutes(self._health, self._metrics, names).routes()]
+        max_body = self._settings.max_events_body_bytes
+        if "event-api" in names:
+            routes += self._event_api().routes()
+        if "core-api" in names:
+            max_body = self._settings.max_body_bytes
+            routes += [*RegisterApi(self._runtime).routes(), *core_routes(self._api_context())]
+        return WebServer(
+            "core-api" if "core-api" in names else names[0],
+            at.host,
+            at.port,
+            routes,
+            kind=self._runtime.kind,
+            middlewares=[self._gate.middleware],
+            max_body=max_body,
+        )
+
+    def _event_api(self) -> EventApi:
+        settings, runtime = self._settings, self._runtime
+        api = EventApi(
+            runtime.stream,
+            clock=runtime.clock,
+            new_id=runtime.new_id,
+            keys=settings.event_keys,
+            dev=settings.dev,
+            max_event=settings.max_event_bytes,
+            max_body=settings.max_events_body_bytes,
+            accepted=self._console.accepted if self._console else None,
+        )
+        self._metrics.intake = api.intake
+        return api
+
+    def _api_context(self) -> ApiContext:
+        runtime = self._runtime
+        return ApiContext(
+            engine=runtime.engine,
+            data=runtime.data,
+            stream=runtime.stream,
+            clock=runtime.clock,
+            new_id=runtime.new_id,
+            signing_keys=runtime.signing_keys,
+            event_keys=runtime.event_keys,
+            dev=runtime.dev,
+            version=__version__,
+            registry=runtime.registry,
+            limits=runtime.limits,
+            sync_app=self._sync.ping,
+            observe=self._observer(),
+        )
+
+    # -- loops --
+
+    def _observing(self) -> list[Service]:
+        """The indexer, and the janitor if there is something to forget. They wait for the data store."""
+        indexing = Indexer(self._runtime)
+        self._metrics.indexer = indexing.counts
+        services: list[Service] = [
+            Task("indexer", self._once_open(indexing.run, System.STREAM, System.DATA), stop=indexing.drain)
+        ]
+        if self._settings.retention_seconds:
+            janitor = Janitor(self._runtime, self._settings.retention_seconds)
+            services.append(Task("janitor", self._once_open(janitor.run, System.DATA), stop=janitor.drain))
+        return services
+
+    def _once_open(
+        self, run: Callable[[], Awaitable[None]], *systems: System
+    ) -> Callable[[], Awaitable[None]]:
+        async def wait_and_run() -> None:
+            for system in systems:
+                await self._connections.opened(system)
+            await run()
+
+        return wait_and_run
+
+    def _runner(self) -> Service:
+        running = Runner(self._runtime, observe=self._observer())
+        self._metrics.runner = running.counts
+        return Task("runner", running.run, stop=running.drain)
+
+    def _executor(self) -> Service:
+        settings, runtime = self._settings, self._runtime
+        client = HttpClient()
+        driver = HttpDriver(
+            client,
+            clock=runtime.clock,
+            new_id=runtime.new_id,
+            signing_keys=settings.signing_keys,
+            kind=runtime.kind,
+            timeout=settings.call_timeout_seconds,
+        )
+        executor = Executor(
+            runtime,
+            driver,
+            HttpGateway(client, timeout=settings.call_timeout_seconds),
+            capacity=settings.workers,
+            observe=self._observer(),
+        )
+        self._metrics.executor = executor.counts
+        self._metrics.working = lambda: executor.in_flight
+
+        async def stop(grace: float) -> None:
+            await executor.drain(grace)
+            await driver.close()
+
+        return Task("executor", executor.run, stop=stop)
+
+    def _syncing(self) -> Service:
+        settings, sync = self._settings, self._sync
+
+        async def run() -> None:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(asyncio.Event().wait())
+                if settings.sdk_urls:
+                    group.create_task(sync.watch(settings.sdk_urls))
+                if settings.discovery:
+                    group.create_task(sync.discover())
+                if settings.poll_seconds:
+                    group.create_task(sync.poll(every=settings.poll_seconds))
+
+        return Task("sync", run)
 
 
 def _backends(settings: Settings) -> tuple[EngineStore, EventStream, DataStore]:
@@ -159,100 +360,3 @@ def _data(backend: DataBackend) -> DataStore:
             return MemoryDataStore()
         case Sqlite(directory):
             return SqliteDataStore(directory / "history.db")
-
-
-def _backend_service(runtime: Runtime) -> Service:
-    async def prepare() -> None:
-        await runtime.engine.open()
-        await runtime.stream.open()
-        await runtime.data.open()
-        await runtime.registry.refresh()
-
-    async def stop(grace: float) -> None:
-        await runtime.stream.close()
-        await runtime.engine.close()
-        await runtime.data.close()
-
-    return Task("backends", runtime.registry.watch, prepare=prepare, stop=stop)
-
-
-def _listeners(settings: Settings, runtime: Runtime, console: Console | None, sync: AppSync) -> list[Service]:
-    events: Sequence[web.AbstractRouteDef] = ()
-    core: Sequence[web.AbstractRouteDef] = ()
-    if "event-api" in settings.services:
-        api = EventApi(
-            runtime.stream,
-            clock=runtime.clock,
-            new_id=runtime.new_id,
-            keys=settings.event_keys,
-            dev=settings.dev,
-            accepted=console.accepted if console else None,
-        )
-        events = api.routes()
-    if "core-api" in settings.services:
-        context = _api_context(runtime, sync)
-        core = [*RegisterApi(runtime).routes(), *core_routes(context)]
-    at, core_at = settings.event_api, settings.core_api or (settings.event_api if events else CORE_API)
-    if events and core and at == core_at:
-        return [WebServer("api", at.host, at.port, [*events, *core], kind=runtime.kind)]
-    servers: list[Service] = []
-    if events:
-        servers.append(WebServer("event-api", at.host, at.port, events, kind=runtime.kind))
-    if core:
-        servers.append(WebServer("core-api", core_at.host, core_at.port, core, kind=runtime.kind))
-    return servers
-
-
-def _api_context(runtime: Runtime, sync: AppSync) -> ApiContext:
-    return ApiContext(
-        engine=runtime.engine,
-        data=runtime.data,
-        stream=runtime.stream,
-        clock=runtime.clock,
-        new_id=runtime.new_id,
-        signing_keys=runtime.signing_keys,
-        event_keys=runtime.event_keys,
-        dev=runtime.dev,
-        version=__version__,
-        registry=runtime.registry,
-        limits=runtime.limits,
-        sync_app=sync.ping,
-    )
-
-
-def _executor(settings: Settings, runtime: Runtime, console: Console | None) -> Service:
-    client = HttpClient()
-    driver = HttpDriver(
-        client,
-        clock=runtime.clock,
-        new_id=runtime.new_id,
-        signing_keys=settings.signing_keys,
-        kind=runtime.kind,
-    )
-    executor = Executor(
-        runtime,
-        driver,
-        HttpGateway(client),
-        capacity=settings.workers,
-        observe=console.committed if console else None,
-    )
-
-    async def stop(grace: float) -> None:
-        await executor.drain(grace)
-        await driver.close()
-
-    return Task("executor", executor.run, stop=stop)
-
-
-def _sync(settings: Settings, sync: AppSync) -> Service:
-    async def run() -> None:
-        async with asyncio.TaskGroup() as group:
-            group.create_task(asyncio.Event().wait())
-            if settings.sdk_urls:
-                group.create_task(sync.watch(settings.sdk_urls))
-            if settings.discovery:
-                group.create_task(sync.discover())
-            if settings.poll_seconds:
-                group.create_task(sync.poll(every=settings.poll_seconds))
-
-    return Task("sync", run)

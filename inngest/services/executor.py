@@ -6,6 +6,7 @@ Lease, call, decide, commit. All state is in the engine store; what is in here c
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import structlog
 
@@ -18,7 +19,10 @@ from inngest.core.runs import CALLS, Kind, Leased, Queue
 from inngest.core.transition import Complete, Lease, Retry, Transition
 from inngest.ports.driver import Driver, Gateway
 from inngest.ports.engine import Take
-from inngest.services.runtime import Observer, Runtime, backoff
+from inngest.services.backoff import backoff
+from inngest.services.counts import ExecutorCounts
+from inngest.services.loop import Loop
+from inngest.services.runtime import Observer, Runtime
 
 log = structlog.get_logger("inngest.executor")
 
@@ -28,6 +32,8 @@ CAPACITY = 1000
 """Items that one executor works on at once."""
 _IDLE_SECONDS = 30.0
 _UNKNOWN_FUNCTION_RETRY = 60_000
+_REGISTRY_FAILURES = 5
+"""As which failure in a row one of the registry counts, for the wait before the next try: about a second."""
 
 
 class Executor:
@@ -53,45 +59,48 @@ class Executor:
         self._observe = observe
         self._working: dict[asyncio.Task[None], Lease] = {}
         self._room = asyncio.Event()
-        self._stopping = False
+        self._loop = Loop("executor.lease", self._round)
+        self._ended = asyncio.Event()
+        self._heart: asyncio.Task[None] | None = None
+        self.counts = ExecutorCounts()
 
     @property
     def in_flight(self) -> int:
+        """Items that are worked on, calls of applications for the most part."""
         return len(self._working)
 
     async def run(self) -> None:
-        """Work until cancelled. See `drain` for a stop that loses no time."""
-        heartbeat = asyncio.create_task(self._heartbeat())
-        failures = 0
+        """Work until `drain`, or until cancelled, which loses time: see `drain`."""
+        self._ended.clear()
+        self._heart = asyncio.create_task(self._heartbeat())
         try:
-            while not self._stopping:
-                try:
-                    await self._round()
-                    failures = 0
-                except StoreUnavailable as error:
-                    log.warning("engine store does not answer", action="executor.lease", error=str(error))
-                    failures += 1
-                    await backoff(failures)
+            await self._loop.run()
+        except asyncio.CancelledError:
+            self._heart.cancel()
+            raise
         finally:
-            heartbeat.cancel()
+            self._ended.set()
 
     async def _round(self) -> None:
         free = self._capacity - len(self._working)
         if free <= 0:
             self._room.clear()
-            await self._room.wait()
+            await self._loop.rest(self._room.wait())
             return
         now = self._runtime.clock()
         work = await self._engine.lease(Queue.EXECUTOR, free, now, now + LEASE)
+        if self._loop.stopping:
+            await self._hand_back([Lease(leased.item.job, leased.item.epoch) for leased in work.items])
+            return
         for leased in work.items:
             self._start(leased)
-        if not work.items and not self._stopping:
+        if not work.items:
             seconds = _IDLE_SECONDS
             if work.next_due is not None:
                 # Half a millisecond beyond, since a timer that fires a hair early would
                 # only make another round.
                 seconds = min(seconds, max(work.next_due - self._runtime.clock(), 0) / 1000 + 0.0005)
-            await self._engine.wait(Queue.EXECUTOR, seconds)
+            await self._loop.rest(self._engine.wait(Queue.EXECUTOR, seconds))
 
     def _start(self, leased: Leased) -> None:
         task = asyncio.create_task(self._work(leased))
@@ -116,6 +125,7 @@ class Executor:
             except StoreUnavailable as error:
                 log.warning("leases were not prolonged", action="executor.heartbeat", error=str(error))
                 continue
+            self.counts.lost += len(lost)
             for lease in lost:
                 # The call goes on, since the application works on it; its result will be refused as stale.
                 log.warning("lease was lost", action="executor.heartbeat", job=lease.job)
@@ -129,23 +139,34 @@ class Executor:
         task = asyncio.current_task()
         assert task is not None
         while current is not None:
-            self._working[task] = Lease(current.item.job, current.item.epoch)
+            item = current.item
+            self._working[task] = Lease(item.job, item.epoch)
+            self.counts.lateness.add((self._runtime.clock() - item.due) / 1000)
             try:
                 transition = await self._decide(current)
-            except asyncio.CancelledError:
-                raise
+            except StoreUnavailable as error:
+                log.warning("item has to wait", action="executor.decide", run=item.run, error=str(error))
+                await backoff(_REGISTRY_FAILURES)
+                continue
             except Exception as error:
                 log.error(
-                    "item cannot be worked on", action="executor.decide", job=current.item.job, exc_info=error
+                    "item cannot be worked on",
+                    action="executor.decide",
+                    run=item.run,
+                    job=item.job,
+                    exc_info=error,
                 )
                 transition = self._defect(current)
             current = await self._commit(current, transition)
+            if current is not None and self._loop.stopping:
+                await self._hand_back([Lease(current.item.job, current.item.epoch)])
+                return
 
     async def _commit(self, leased: Leased, transition: Transition) -> Leased | None:
         failures = 0
         while True:
             now = self._runtime.clock()
-            take = None if self._stopping else Take(now=now, until=now + LEASE)
+            take = None if self._loop.stopping else Take(now=now, until=now + LEASE)
             try:
                 committed = (await self._engine.commit([transition], take=take))[0]
             except StoreUnavailable as error:
@@ -155,8 +176,12 @@ class Executor:
                 continue
             if committed.stale:
                 if not failures:
+                    self.counts.stale += 1
                     log.warning(
-                        "lease was lost, result refused", action="executor.commit", job=leased.item.job
+                        "lease was lost, result refused",
+                        action="executor.commit",
+                        run=transition.run,
+                        job=leased.item.job,
                     )
                 return None
             if self._observe is not None:
@@ -185,26 +210,23 @@ class Executor:
     async def _call(self, leased: Leased, fn: Function) -> Transition:
         item, run, runtime = leased.item, leased.run, self._runtime
         assert run is not None
-        started = runtime.clock()
-        if item.kind is Kind.GATEWAY:
-            reply = await self._gateway.fetch(item)
-            call = Call(started=started, ended=runtime.clock())
-            return gateway_result(
-                run,
-                fn,
-                item,
-                reply.value,
-                reply.error,
-                runtime.moment(),
-                call=call,
-                jitter=runtime.jitter(),
-                policy=runtime.limits.of(fn.id),
-            )
-        answer = await self._driver.call(run, fn, item)
+        started, began = runtime.clock(), self.counts.called()
+        reply, answer = None, None
+        try:
+            if item.kind is Kind.GATEWAY:
+                reply = await self._gateway.fetch(item)
+            else:
+                answer = await self._driver.call(run, fn, item)
+        finally:
+            self.counts.answered(began)
         call = Call(started=started, ended=runtime.clock())
-        at = runtime.moment()
-        policy = runtime.limits.of(fn.id)
-        return advance(run, fn, item, answer, at, call=call, jitter=runtime.jitter(), policy=policy)
+        at, jitter, policy = runtime.moment(), runtime.jitter(), runtime.limits.of(fn.id)
+        if answer is not None:
+            return advance(run, fn, item, answer, at, call=call, jitter=jitter, policy=policy)
+        assert reply is not None
+        return gateway_result(
+            run, fn, item, reply.value, reply.error, at, call=call, jitter=jitter, policy=policy
+        )
 
     def _defect(self, leased: Leased) -> Transition:
         """What becomes of an item on which this program itself failed: a failed attempt like any other."""
@@ -223,23 +245,35 @@ class Executor:
     # ---------------
 
     async def drain(self, grace: float) -> None:
-        """Take no more work; let what is in flight end within ``grace`` seconds; hand the rest back to the
-        queue.
+        """Take no more work; let what is in flight end and be committed within ``grace`` seconds; hand the
+        rest back to the queue, where any executor finds it at once.
         """
-        self._stopping = True
-        self._room.set()
-        if self._working:
-            await asyncio.wait(list(self._working), timeout=grace)
+        self._loop.stop()
+        until = asyncio.get_running_loop().time() + grace
+        try:
+            async with asyncio.timeout_at(until):
+                await self._ended.wait()
+                while self._working:
+                    await asyncio.wait(list(self._working))
+        except TimeoutError:
+            pass
+        finally:
+            if self._heart is not None:
+                self._heart.cancel()
         rest = dict(self._working)
         for task in rest:
             task.cancel()
         if rest:
+            log.warning("steps are handed back unfinished", action="executor.drain", count=len(rest))
             await asyncio.wait(list(rest))
-            try:
-                await self._engine.hand_back(list(rest.values()), self._runtime.clock())
-            except StoreUnavailable as error:
-                log.warning(
-                    "unfinished items wait for their lease to run out",
-                    action="executor.drain",
-                    error=str(error),
-                )
+            await self._hand_back(list(rest.values()))
+
+    async def _hand_back(self, leases: Sequence[Lease]) -> None:
+        try:
+            await self._engine.hand_back(leases, self._runtime.clock())
+        except StoreUnavailable as error:
+            log.warning(
+                "unfinished items wait for their lease to run out",
+                action="executor.hand_back",
+                error=str(error),
+            )

@@ -7,12 +7,15 @@ on.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import contextlib
 
 import structlog
 
 from inngest.core.errors import StoreUnavailable
-from inngest.services.runtime import Runtime, backoff
+from inngest.services.backoff import backoff
+from inngest.services.counts import IndexerCounts
+from inngest.services.loop import Loop
+from inngest.services.runtime import Runtime
 
 log = structlog.get_logger("inngest.indexer")
 
@@ -22,28 +25,36 @@ _IDLE_SECONDS = 30.0
 
 
 class Indexer:
+    """One indexer; any number of them may share the systems."""
+
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
+        self._eventing = Loop("indexer.events", self._events)
+        self._recording = Loop("indexer.history", self._history)
+        self._ended = asyncio.Event()
+        self.counts = IndexerCounts()
 
     async def run(self) -> None:
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._forever(self._events, "indexer.events"))
-            group.create_task(self._forever(self._history, "indexer.history"))
+        """Work until `drain`, or until cancelled: what was not acknowledged is delivered again."""
+        self._ended.clear()
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._eventing.run())
+                group.create_task(self._recording.run())
+        finally:
+            self._ended.set()
 
-    async def _forever(self, work: Callable[[], Awaitable[None]], action: str) -> None:
-        failures = 0
-        while True:
-            try:
-                await work()
-                failures = 0
-            except StoreUnavailable as error:
-                log.warning("backing system does not answer", action=action, error=str(error))
-                failures += 1
-                await backoff(failures)
+    async def drain(self, grace: float) -> None:
+        """Take no more, and write what is under way within ``grace`` seconds."""
+        self._eventing.stop()
+        self._recording.stop()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(grace):
+                await self._ended.wait()
 
     async def _events(self) -> None:
-        runtime = self._runtime
-        delivery = await runtime.stream.fetch(GROUP, _BATCH, _IDLE_SECONDS)
+        runtime, loop = self._runtime, self._eventing
+        delivery = await loop.rest(runtime.stream.fetch(GROUP, _BATCH, _IDLE_SECONDS))
         if delivery is None:
             return
         failures = 0
@@ -51,17 +62,18 @@ class Indexer:
             try:
                 await runtime.data.put_events(delivery.events)
                 await runtime.stream.ack(GROUP, delivery.token)
+                self.counts.lag.add((runtime.clock() - delivery.events[0].received) / 1000)
                 return
             except StoreUnavailable as error:
                 log.warning("events wait for the data store", action="indexer.events", error=str(error))
                 failures += 1
-                await backoff(failures)
+                await loop.rest(backoff(failures))
 
     async def _history(self) -> None:
         runtime = self._runtime
         box = await runtime.engine.outbox_history(_BATCH)
         if not box.entries:
-            await runtime.engine.wait_history(_IDLE_SECONDS)
+            await self._recording.rest(runtime.engine.wait_history(_IDLE_SECONDS))
             return
         await runtime.data.put_history(box.entries)
         await runtime.engine.ack_history(box.token)

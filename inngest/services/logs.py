@@ -1,35 +1,57 @@
-"""Structured logs on standard error: JSON for machines, lines for people."""
+"""Structured logs on standard error: JSON for machines, lines for people.
+
+Every line has ``service`` and ``action``; what happens to a run or an event has its id. Services are bound to
+the context in which their tasks run, so that whatever they call logs under their names. Lines of libraries
+take the same way, with their logger's name as the action.
+"""
 
 from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Iterable, Sequence
 
 import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from inngest.services.masking import Mask
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
+_OUTSIDE = "inngest"
+"""The service of what belongs to none of them."""
+
+_mask = Mask()
+
+
+def hide_secrets(secrets: Iterable[str]) -> None:
+    """Let these texts appear in no line any more."""
+    _mask.hide(secrets)
 
 
 def configure_logs(*, level: str, style: str) -> None:
     """Set up all logging of the process.
 
     Args:
-        level: debug, info, warn or error.
+        level: debug, info, warn or error. Libraries are heard from warn on at the least.
         style: ``json`` or ``console``.
     """
     number = _LEVELS[level]
-    renderer: structlog.typing.Processor
+    colours = sys.stderr.isatty()
+    renderer: Processor
     if style == "json":
         renderer = structlog.processors.JSONRenderer()
-        tail: list[structlog.typing.Processor] = [structlog.processors.dict_tracebacks]
     else:
-        renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
-        tail = []
+        renderer = structlog.dev.ConsoleRenderer(colors=colours)
+    tail: Sequence[Processor] = (
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+        _mask,
+    )
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _add_origin,
             *tail,
             renderer,
         ],
@@ -37,6 +59,27 @@ def configure_logs(*, level: str, style: str) -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
-    logging.basicConfig(
-        level=max(number, logging.WARNING), stream=sys.stderr, format="%(name)s: %(message)s", force=True
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[
+                structlog.contextvars.merge_contextvars,
+                structlog.stdlib.add_log_level,
+                structlog.stdlib.add_logger_name,
+                _add_origin,
+                *tail,
+            ],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
     )
+    logging.basicConfig(level=max(number, logging.WARNING), handlers=[handler], force=True)
+    logging.captureWarnings(True)
+    # What this package says by way of the standard library counts as its own.
+    logging.getLogger("inngest").setLevel(number)
+
+
+def _add_origin(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+    event.setdefault("service", _OUTSIDE)
+    name = event.pop("logger", None)
+    event.setdefault("action", name or "log")
+    return event

@@ -11,6 +11,7 @@ from inngest.core.events import INVOKED, Event
 from inngest.core.functions import App, Function
 from inngest.core.schedule import trigger_names
 from inngest.ports.engine import EngineStore, Registry
+from inngest.services.backoff import backoff
 
 log = structlog.get_logger("inngest.registry")
 
@@ -32,6 +33,23 @@ class RegistryCache:
 
     async def refresh(self) -> None:
         self._take(await self._engine.registry())
+
+    async def load(self) -> None:
+        """Return when the registry is known."""
+        failures = 0
+        while True:
+            try:
+                await self.refresh()
+                return
+            except StoreUnavailable as error:
+                log.warning("registry is not readable", action="registry.load", error=str(error))
+                failures += 1
+                await backoff(failures)
+
+    async def catch_up(self) -> None:
+        """Read it again if it has changed. Raises `StoreUnavailable`."""
+        if await self._engine.wait_registry(self.version, 0) != self.version:
+            await self.refresh()
 
     async def watch(self) -> None:
         """Keep up with the store, for ever."""

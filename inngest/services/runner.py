@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any
 
 import structlog
 
@@ -28,7 +27,10 @@ from inngest.core.schedule import (
 )
 from inngest.core.times import MINUTE
 from inngest.core.transition import Complete, Emit, Lease, Transition
-from inngest.services.runtime import Observer, Runtime, backoff
+from inngest.services.backoff import backoff
+from inngest.services.counts import RunnerCounts
+from inngest.services.loop import Loop
+from inngest.services.runtime import Observer, Runtime
 
 log = structlog.get_logger("inngest.runner")
 
@@ -49,45 +51,62 @@ class Runner:
         self._observe = observe
         self._engine = runtime.engine
         self._conditions: dict[str, Expression | None] = {}
+        self.counts = RunnerCounts()
+        self._eventing = Loop("runner.events", self._events)
+        self._firing = Loop("runner.items", self._items)
+        self._relaying = Loop("runner.relay", self._relay)
+        self._reaping = Loop("runner.reap", self._reap)
+        self._loops = (self._eventing, self._firing, self._relaying, self._reaping)
+        self._ended = asyncio.Event()
 
     async def run(self) -> None:
-        """Work until cancelled. What is under way is acknowledged only when committed, and so delivered
-        again.
+        """Work until `drain`, or until cancelled: what is under way then is acknowledged only when committed,
+        and so delivered again.
         """
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._forever(self._events, "runner.events"))
-            group.create_task(self._forever(self._items, "runner.items"))
-            group.create_task(self._forever(self._relay, "runner.relay"))
-            group.create_task(self._forever(self._reap, "runner.reap"))
+        self._ended.clear()
+        try:
+            async with asyncio.TaskGroup() as group:
+                for loop in self._loops:
+                    group.create_task(loop.run())
+        finally:
+            self._ended.set()
 
-    async def _forever(self, work: Any, action: str) -> None:
-        failures = 0
-        while True:
-            try:
-                await work()
-                failures = 0
-            except StoreUnavailable as error:
-                log.warning("backing system does not answer", action=action, error=str(error))
-                failures += 1
-                await backoff(failures)
+    async def drain(self, grace: float) -> None:
+        """Take no more; commit what is under way, and bring what the outbox holds to the stream, within
+        ``grace`` seconds. Whatever does not come to its end is found again by the next runner.
+        """
+        for loop in self._loops:
+            loop.stop()
+        try:
+            async with asyncio.timeout(grace):
+                await self._ended.wait()
+                while await self._relay_some():
+                    pass
+        except TimeoutError:
+            log.warning("the rest is left to the next runner", action="runner.drain")
+        except StoreUnavailable as error:
+            log.warning("internal events wait in the outbox", action="runner.drain", error=str(error))
 
     # -- events ----------------------------------------------------------------------------------------
     # ---------------
 
     async def _events(self) -> None:
-        delivery = await self._runtime.stream.fetch(GROUP, _FETCH, _IDLE_SECONDS)
+        loop = self._eventing
+        delivery = await loop.rest(self._runtime.stream.fetch(GROUP, _FETCH, _IDLE_SECONDS))
         if delivery is None:
             return
         failures = 0
         while True:
             try:
+                # News of a registration may be slower than the events that were sent after it.
+                await self._runtime.registry.catch_up()
                 await self.process(delivery.events)
                 await self._runtime.stream.ack(GROUP, delivery.token)
                 return
             except StoreUnavailable as error:
                 log.warning("events wait for the engine store", action="runner.events", error=str(error))
                 failures += 1
-                await backoff(failures)
+                await loop.rest(backoff(failures))
 
     async def process(self, events: Sequence[Event]) -> None:
         """Decide on events and commit. Repeating it changes nothing more.
@@ -108,7 +127,9 @@ class Runner:
         pauses = await self._engine.pauses(events)
         transitions: list[Transition] = []
         at = self._runtime.moment()
+        lag = self.counts.lag
         for event, waiting in zip(events, pauses, strict=True):
+            lag.add((at.now - event.received) / 1000)
             try:
                 transitions += await self._decide(event, waiting, at)
             except StoreUnavailable:
@@ -210,7 +231,7 @@ class Runner:
             seconds = _IDLE_SECONDS
             if work.next_due is not None:
                 seconds = min(seconds, max(work.next_due - self._runtime.clock(), 0) / 1000 + 0.0005)
-            await self._engine.wait(Queue.RUNNER, seconds)
+            await self._firing.rest(self._engine.wait(Queue.RUNNER, seconds))
 
     async def _fire(self, item: Item) -> Transition:
         fn = self._runtime.registry.functions.get(item.fn)
@@ -230,21 +251,27 @@ class Runner:
 
     async def _relay(self) -> None:
         """Bring the events that transitions emit from the outbox to the stream."""
+        if not await self._relay_some():
+            await self._relaying.rest(self._engine.wait_events(_IDLE_SECONDS))
+
+    async def _relay_some(self) -> bool:
+        """Whether there were any."""
         box = await self._engine.outbox_events(_FETCH)
         if not box.events:
-            await self._engine.wait_events(_IDLE_SECONDS)
-            return
+            return False
         await self._runtime.stream.publish([decode_event(event) for event in box.events])
         await self._engine.ack_events(box.token)
+        return True
 
     # -- the reaper ------------------------------------------------------------------------------------
     # ---------------
 
     async def _reap(self) -> None:
         """No run may be left that nothing moves. There should be none; if there is, it is called again."""
-        await asyncio.sleep(_REAP_SECONDS)
+        await self._reaping.rest(asyncio.sleep(_REAP_SECONDS))
         at = self._runtime.moment()
         for run in await self._engine.orphans(at.now - _ORPHAN_AGE):
             fn = self._runtime.registry.functions.get(run.fn)
+            self.counts.orphans += 1
             log.error("run had been left behind", action="runner.reap", run=run.id, fn=run.slug)
             await self._engine.commit([repair(run, fn, at)])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import random
 import time
@@ -52,9 +51,3 @@ class Runtime:
 
 def _ulids() -> UlidFactory:
     return UlidFactory(clock=wall_clock, random_bytes=os.urandom)
-
-
-async def backoff(failures: int) -> None:
-    """Wait before the next try at a backing system: from 50 ms, doubling, to 5 s."""
-    spread = 0.5 + random.random() / 2  # noqa: S311 -- nobody gains by guessing it
-    await asyncio.sleep(min(0.05 * 2 ** min(failures, 10), 5.0) * spread)

@@ -1,26 +1,38 @@
-"""Runs any set of services in one process: ordered start, common end, clean stop on a signal."""
+"""Runs any set of services in one process: ordered start, common end, clean stop on a signal.
+
+The exit code of a process is 0 if a signal ended it and all of its services stopped in order. It is 1 in all
+other cases: a service did not start, ended by itself or failed, did not stop in time, or was not let stop,
+because a second signal came.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import structlog
+from structlog.contextvars import bound_contextvars
 
 log = structlog.get_logger("inngest.supervisor")
 
 START_SECONDS = 30.0
+"""How long a service may take to start, unless it says otherwise."""
 GRACE_SECONDS = 30.0
+LEAST_SECONDS = 5.0
+"""What each service has at least to stop, when others have used up the grace period."""
+HURRY_SECONDS = 2.0
+"""What all services have together once a second signal came: to hand back work, and to close files."""
 
 
 class Service(Protocol):
-    """One service. ``prepare`` returns when it is ready for those that start after it; ``run`` goes on until
-    the end.
+    """One service. ``prepare`` returns when it is ready for those that start after it, within
+    ``start_seconds`` if that is not None; ``run`` goes on until the end.
     """
 
     name: str
+    start_seconds: float | None
 
     async def prepare(self) -> None: ...
 
@@ -34,38 +46,52 @@ class Supervisor:
     """Starts services in the given order and stops them in the reverse one.
 
     When one of them ends, for whatever reason, the others are stopped: half a server is worse than none. A
-    signal stops all; a second one
-    at once.
+    signal stops all; a second one at once.
+
+    Args:
+        services: in the order of their start.
+        grace: seconds for work in flight, once the end has come.
+        serving: called when all services run.
+        stopping: called when the end has come.
+
     """
 
-    def __init__(self, services: Sequence[Service], *, grace: float = GRACE_SECONDS) -> None:
-        self._services = services
+    def __init__(
+        self,
+        services: Sequence[Service],
+        *,
+        grace: float = GRACE_SECONDS,
+        serving: Callable[[], None] | None = None,
+        stopping: Callable[[], None] | None = None,
+    ) -> None:
+        self.services = tuple(services)
         self._grace = grace
+        self._serving = serving
+        self._stopping = stopping
         self._stop = asyncio.Event()
         self._now = asyncio.Event()
         self._failed = False
+        self._started: list[Service] = []
+        self._tasks: dict[asyncio.Task[None], Service] = {}
 
     async def run(self) -> int:
-        """Serve until the end. The exit code: 0 after a signal, 1 if a service failed or ended by itself."""
+        """Serve until the end; the exit code."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._signalled, number)
-        started: list[Service] = []
-        tasks: dict[asyncio.Task[None], Service] = {}
         try:
-            for service in self._services:
-                if self._stop.is_set():
-                    break
-                if not await self._prepare(service):
-                    break
-                started.append(service)
-                tasks[asyncio.create_task(service.run(), name=service.name)] = service
-            if len(started) == len(self._services):
-                await self._watch(tasks)
+            if await self._start():
+                log.info("all services run", action="supervisor.serve")
+                if self._serving is not None:
+                    self._serving()
+                await self._watch()
         finally:
-            await self._end(started, tasks)
+            if self._stopping is not None:
+                self._stopping()
+            await self._end()
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.remove_signal_handler(number)
+        log.info("stopped", action="supervisor.stop", code=1 if self._failed else 0)
         return 1 if self._failed else 0
 
     def stop(self) -> None:
@@ -73,75 +99,111 @@ class Supervisor:
         self._stop.set()
 
     def _signalled(self, number: int) -> None:
+        name = signal.Signals(number).name
         if self._stop.is_set():
-            log.warning("second signal, stopping at once", action="supervisor.signal", signal=number)
+            log.warning("second signal, stopping at once", action="supervisor.signal", signal=name)
             self._now.set()
         else:
-            log.info("stopping", action="supervisor.signal", signal=signal.Signals(number).name)
+            log.info("stopping", action="supervisor.signal", signal=name)
         self._stop.set()
 
+    # -- the start --
+
+    async def _start(self) -> bool:
+        """Whether all services run. One that ends while others start ends the start."""
+        for service in self.services:
+            if self._stop.is_set() or any(task.done() for task in self._tasks):
+                self._blame()
+                return False
+            # What a service does, and the tasks that it creates, log under its name.
+            with bound_contextvars(service=service.name):
+                if not await self._prepare(service):
+                    return False
+                self._started.append(service)
+                self._tasks[asyncio.create_task(service.run(), name=service.name)] = service
+        return True
+
     async def _prepare(self, service: Service) -> bool:
-        """Bring a service up, unless a signal or the time limit comes first."""
+        """Bring a service up, unless a signal, the end of another one, or the time limit comes first."""
         preparing = asyncio.create_task(service.prepare())
         stopping = asyncio.create_task(self._stop.wait())
-        await asyncio.wait({preparing, stopping}, timeout=START_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(
+            {preparing, stopping, *self._tasks},
+            timeout=service.start_seconds,
+            return_when=asyncio.FIRST_COMPLETED,
+        )
         stopping.cancel()
         if not preparing.done():
             preparing.cancel()
             await asyncio.wait({preparing})
-            if not self._stop.is_set():
-                self._failed = True
-                message = f"not ready within {START_SECONDS:.0f} s"
-                log.error(
-                    "service did not start", action="supervisor.start", service=service.name, error=message
-                )
+            if not self._stop.is_set() and not self._blame():
+                self._fail_start(service, f"not ready within {service.start_seconds} s")
             return False
         if (error := preparing.exception()) is not None:
-            self._failed = True
-            log.error(
-                "service did not start", action="supervisor.start", service=service.name, error=str(error)
-            )
+            self._fail_start(service, str(error) or type(error).__name__)
             return False
-        log.debug("service is ready", action="supervisor.start", service=service.name)
+        log.debug("service is ready", action="supervisor.start")
         return True
 
-    async def _watch(self, tasks: dict[asyncio.Task[None], Service]) -> None:
+    def _fail_start(self, service: Service, error: str) -> None:
+        self._failed = True
+        log.error("service did not start", action="supervisor.start", service=service.name, error=error)
+
+    # -- in between --
+
+    async def _watch(self) -> None:
         stopping = asyncio.create_task(self._stop.wait())
-        await asyncio.wait({*tasks, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({*self._tasks, stopping}, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
-        for task, service in tasks.items():
-            if not task.done():
-                continue
+        self._blame()
+
+    def _blame(self) -> bool:
+        """Name the services that have ended; whether there are any."""
+        ended = [task for task in self._tasks if task.done()]
+        for task in ended:
             self._failed = True
             error = None if task.cancelled() else task.exception()
             log.error(
                 "service ended, stopping the others",
                 action="supervisor.end",
-                service=service.name,
+                service=self._tasks[task].name,
                 error=str(error) if error else "it returned",
                 exc_info=error,
             )
+        return bool(ended)
 
-    async def _end(self, started: list[Service], tasks: dict[asyncio.Task[None], Service]) -> None:
-        stopping = asyncio.create_task(self._stop_all(started))
+    # -- the end --
+
+    async def _end(self) -> None:
+        until = asyncio.get_running_loop().time() + self._grace
+        stopping = asyncio.create_task(self._stop_all(until, LEAST_SECONDS))
         hurry = asyncio.create_task(self._now.wait())
-        await asyncio.wait({stopping, hurry}, timeout=self._grace + 10, return_when=asyncio.FIRST_COMPLETED)
+        limit = self._grace + LEAST_SECONDS * 2
+        await asyncio.wait({stopping, hurry}, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
         hurry.cancel()
         if not stopping.done():
             self._failed = True
-            log.error("services did not stop in time", action="supervisor.stop")
+            if not self._now.is_set():
+                log.error("services did not stop in time", action="supervisor.stop")
             stopping.cancel()
-        for task in tasks:
+            await asyncio.wait({stopping}, timeout=HURRY_SECONDS)
+            rest = asyncio.create_task(self._stop_all(0, 0))
+            await asyncio.wait({rest}, timeout=HURRY_SECONDS)
+            rest.cancel()
+        for task in self._tasks:
             task.cancel()
-        if tasks:
-            await asyncio.wait(tasks, timeout=5)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=HURRY_SECONDS)
 
-    async def _stop_all(self, started: list[Service]) -> None:
-        for service in reversed(started):
-            try:
-                await service.stop(self._grace)
-            except Exception as error:
-                self._failed = True
-                log.error(
-                    "service did not stop", action="supervisor.stop", service=service.name, exc_info=error
-                )
+    async def _stop_all(self, until: float, least: float) -> None:
+        """Stop what has not been stopped, the last one first."""
+        loop = asyncio.get_running_loop()
+        while self._started:
+            service = self._started[-1]
+            with bound_contextvars(service=service.name):
+                try:
+                    await service.stop(max(until - loop.time(), least))
+                except Exception as error:
+                    self._failed = True
+                    log.error("service did not stop", action="supervisor.stop", exc_info=error)
+            self._started.pop()

@@ -7,29 +7,59 @@ from collections.abc import Sequence
 
 import structlog
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
 from inngest.api.cors import cors
 from inngest.api.errors import json_errors
-from inngest.api.events import MAX_BODY
+from inngest.services.settings import MAX_BODY
+from inngest.services.supervisor import START_SECONDS
 
 log = structlog.get_logger("inngest.web")
 
 _KEEPALIVE_SECONDS = 75.0
+_CLOSE_SECONDS = 2.0
+"""For requests that are still being answered at the end: those of the APIs have left by then (see `gate`)."""
 
 
 class WebServer:
-    """A service (see `supervisor.Service`) that listens on one address."""
+    """A service (see `supervisor.Service`) that listens on one address.
+
+    Args:
+        name: for the log.
+        host: address, "" for all.
+        port: 0 for any that is free.
+        routes: of all that is served here.
+        kind: what applications are told in ``X-Inngest-Server-Kind``.
+        middlewares: called after those that every answer needs.
+        max_body: bytes of a request.
+
+    """
+
+    start_seconds: float | None = START_SECONDS
 
     def __init__(
-        self, name: str, host: str, port: int, routes: Sequence[web.AbstractRouteDef], *, kind: str
+        self,
+        name: str,
+        host: str,
+        port: int,
+        routes: Sequence[web.AbstractRouteDef],
+        *,
+        kind: str,
+        middlewares: Sequence[Middleware] = (),
+        max_body: int = MAX_BODY,
     ) -> None:
         self.name = name
         self._host = host
         self._port = port
         self._kind = kind
         self._routes = routes
+        self._middlewares = middlewares
+        self._max_body = max_body
         self._runner: web.AppRunner | None = None
-        self._ended = asyncio.Event()
+
+    @property
+    def listening(self) -> bool:
+        return self._runner is not None and bool(self._runner.addresses)
 
     @property
     def port(self) -> int:
@@ -38,7 +68,10 @@ class WebServer:
         return int(self._runner.addresses[0][1])
 
     async def prepare(self) -> None:
-        app = web.Application(client_max_size=MAX_BODY, middlewares=[cors, json_errors])
+        """Raises OSError if the address cannot be had."""
+        app = web.Application(
+            client_max_size=self._max_body, middlewares=[cors, json_errors, *self._middlewares]
+        )
         app.add_routes(self._routes)
         app.on_response_prepare.append(self._name_kind)
         self._runner = web.AppRunner(
@@ -46,6 +79,7 @@ class WebServer:
             access_log=None,
             handle_signals=False,
             keepalive_timeout=_KEEPALIVE_SECONDS,
+            shutdown_timeout=_CLOSE_SECONDS,
             # A client that goes away must not leave half of what it asked for undone.
             handler_cancellation=False,
         )
@@ -53,16 +87,16 @@ class WebServer:
         try:
             await web.TCPSite(self._runner, self._host, self._port, backlog=1024, reuse_address=True).start()
         except OSError as error:
+            await self._runner.cleanup()
             raise OSError(f"cannot listen on {self._host}:{self._port}: {error.strerror or error}") from None
-        log.info("listening", action="web.listen", service=self.name, host=self._host, port=self.port)
+        log.info("listening", action="web.listen", host=self._host, port=self.port)
 
     async def _name_kind(self, request: web.Request, response: web.StreamResponse) -> None:
         response.headers["X-Inngest-Server-Kind"] = self._kind
 
     async def run(self) -> None:
-        await self._ended.wait()
+        await asyncio.Event().wait()
 
     async def stop(self, grace: float) -> None:
         if self._runner is not None:
-            self._runner._shutdown_timeout = min(grace, 5.0)
             await self._runner.cleanup()

@@ -1,0 +1,205 @@
+"""The numbers of a process in Prometheus' text format.
+
+Services count in plain attributes (`counts`, `inngest.api.intake`); what a number is called, which labels it
+has and what it means stands here, and costs something only when somebody asks. Sizes of the backing systems
+are asked for then too, at most once in a few seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from itertools import accumulate
+
+import structlog
+from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.registry import Collector
+
+from inngest import __version__
+from inngest.api.intake import Intake
+from inngest.core.errors import StoreUnavailable
+from inngest.ports.engine import Stats
+from inngest.services.counts import CommitCounts, Distribution, ExecutorCounts, IndexerCounts, RunnerCounts
+
+log = structlog.get_logger("inngest.metrics")
+
+CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+SAMPLE_SECONDS = 5.0
+"""How long the sizes of the backing systems count."""
+PATIENCE_SECONDS = 2.0
+"""How long a backing system may take to tell them; the other numbers are told without them then."""
+
+Gauge = Callable[[], Awaitable[int]]
+
+
+class Metrics:
+    """All numbers of a process. Who counts something puts its counts here before the start.
+
+    ``stats`` asks the engine store for its sizes, ``backlogs`` the stream for what waits for each group.
+    """
+
+    def __init__(self) -> None:
+        self.commits = CommitCounts()
+        self.intake: Intake | None = None
+        self.executor: ExecutorCounts | None = None
+        self.working: Callable[[], int] | None = None
+        self.runner: RunnerCounts | None = None
+        self.indexer: IndexerCounts | None = None
+        self.stats: Callable[[], Awaitable[Stats]] | None = None
+        self.backlogs: Mapping[str, Gauge] = {}
+        self._sizes: Stats | None = None
+        self._waiting: dict[str, int] = {}
+        self._sampled = 0.0
+        self._turn = asyncio.Lock()
+        self.registry = CollectorRegistry(auto_describe=False)
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        self.registry.register(_Export(self))
+
+    async def render(self) -> bytes:
+        async with self._turn:
+            now = asyncio.get_running_loop().time()
+            if not self._sampled or now - self._sampled >= SAMPLE_SECONDS:
+                await self._sample()
+                self._sampled = now
+        return generate_latest(self.registry)
+
+    async def _sample(self) -> None:
+        self._sizes, self._waiting = None, {}
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                if self.stats is not None:
+                    self._sizes = await self.stats()
+                for group, backlog in self.backlogs.items():
+                    self._waiting[group] = await backlog()
+        except (StoreUnavailable, TimeoutError) as error:
+            log.debug("sizes are not known", action="metrics.sample", error=str(error))
+
+    # -- families --
+
+    def families(self) -> Iterator[Metric]:
+        yield _gauge(
+            "inngest_build_info", "The version of this server; always 1.", {__version__: 1}, "version"
+        )
+        yield from self._intake()
+        yield from self._commits()
+        yield from self._executor()
+        yield from self._lags()
+        yield from self._samples()
+
+    def _intake(self) -> Iterator[Metric]:
+        if (intake := self.intake) is not None:
+            yield _counter("inngest_events_accepted", "Events accepted by the event API.", intake.events)
+            yield _counter("inngest_event_bytes", "Bytes of the requests with these events.", intake.bytes)
+            yield _counters(
+                "inngest_event_requests_refused",
+                "Requests to the event API that were refused, wholly or in part, by reason.",
+                intake.refused,
+                "reason",
+            )
+
+    def _commits(self) -> Iterator[Metric]:
+        commits = self.commits
+        yield _counter("inngest_runs_started", "Runs that this process has created.", commits.started)
+        yield _counters(
+            "inngest_runs_ended", "Runs that this process has ended, by status.", commits.ended, "status"
+        )
+        yield _counters(
+            "inngest_steps",
+            "Attempts at steps and at the code between them that this process has recorded, by outcome.",
+            commits.steps,
+            "outcome",
+        )
+
+    def _executor(self) -> Iterator[Metric]:
+        if (executor := self.executor) is None:
+            return
+        if self.working is not None:
+            yield GaugeMetricFamily(
+                "inngest_executor_items", "Queue items in the hands of this executor.", self.working()
+            )
+        yield GaugeMetricFamily(
+            "inngest_calls_in_flight", "Calls of applications that are under way.", executor.calls
+        )
+        yield _histogram(
+            "inngest_call_duration_seconds", "How long calls of applications took.", executor.duration
+        )
+        yield _histogram(
+            "inngest_queue_lateness_seconds",
+            "How long items were due before work on them began.",
+            executor.lateness,
+        )
+        yield _counter("inngest_leases_lost", "Leases that ran out before the work was done.", executor.lost)
+        yield _counter("inngest_commits_stale", "Results refused because the lease was lost.", executor.stale)
+
+    def _lags(self) -> Iterator[Metric]:
+        if (runner := self.runner) is not None:
+            yield _histogram(
+                "inngest_event_lag_seconds",
+                "From the acceptance of an event to the decision about the runs that it starts.",
+                runner.lag,
+            )
+            yield _counter(
+                "inngest_orphans", "Runs that the reaper found with nothing to move them.", runner.orphans
+            )
+        if (indexer := self.indexer) is not None:
+            yield _histogram(
+                "inngest_indexer_lag_seconds",
+                "From the acceptance of an event to its place in the data store, oldest of each batch.",
+                indexer.lag,
+            )
+
+    def _samples(self) -> Iterator[Metric]:
+        if (sizes := self._sizes) is not None:
+            yield GaugeMetricFamily("inngest_engine_runs", "Runs that have not ended.", sizes.runs)
+            yield GaugeMetricFamily("inngest_engine_queued", "Queue items that nobody has.", sizes.queued)
+            yield GaugeMetricFamily("inngest_engine_leased", "Queue items that are leased.", sizes.leased)
+            yield GaugeMetricFamily(
+                "inngest_engine_pauses", "Waits of runs, for events and others.", sizes.pauses
+            )
+            yield GaugeMetricFamily(
+                "inngest_engine_outbox",
+                "Entries on their way to the stream and the data store.",
+                sizes.outbox,
+            )
+        if self._waiting:
+            yield _gauge(
+                "inngest_stream_backlog",
+                "Events that wait for a consumer group, unacknowledged ones included.",
+                self._waiting,
+                "group",
+            )
+
+
+class _Export(Collector):
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterator[Metric]:
+        return self._metrics.families()
+
+
+def _counter(name: str, text: str, value: float) -> CounterMetricFamily:
+    return CounterMetricFamily(name, text, value)
+
+
+def _counters(name: str, text: str, values: Mapping[str, float], label: str) -> CounterMetricFamily:
+    family = CounterMetricFamily(name, text, labels=[label])
+    for key, value in values.items():
+        family.add_metric([key.lower()], value)
+    return family
+
+
+def _gauge(name: str, text: str, values: Mapping[str, float], label: str) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(name, text, labels=[label])
+    for key, value in values.items():
+        family.add_metric([key], value)
+    return family
+
+
+def _histogram(name: str, text: str, values: Distribution) -> HistogramMetricFamily:
+    bounds = [*(str(float(bound)) for bound in values.bounds), "+Inf"]
+    buckets = list(zip(bounds, accumulate(values.counts), strict=True))
+    return HistogramMetricFamily(name, text, buckets=buckets, sum_value=values.total)
