@@ -37,7 +37,7 @@ class Policy(Struct, frozen=True):
 DEFAULT_POLICY = Policy()
 
 
-class Call(Struct):
+class Call(Struct, gc=False):
     """When a call was made: for history only."""
 
     started: int

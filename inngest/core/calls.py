@@ -18,7 +18,7 @@ DISCOVERY = "step"
 _encode = Encoder().encode
 
 
-class CallRequest(Struct):
+class CallRequest(Struct, gc=False):
     url: str
     body: bytes
     step: str  # the value of ``stepId``

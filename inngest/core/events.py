@@ -88,7 +88,7 @@ def decode_event(raw: bytes | memoryview) -> Event:
     return _decode_event(raw)
 
 
-class _Inbound(Struct):
+class _Inbound(Struct, gc=False):
     name: str | None = None
     data: Raw = Raw()
     id: str | None = None
@@ -105,7 +105,7 @@ _decode_all = msgspec.json.Decoder(list[_Inbound]).decode
 _decode_list = msgspec.json.Decoder(list[Raw]).decode
 
 
-class Inbound(Struct):
+class Inbound(Struct, gc=False):
     """One element of a request: either acceptable, or the reason why it is not."""
 
     raw: _Inbound | None

@@ -29,7 +29,7 @@ class Outcome(StrEnum):
     FAILED = "failed"
 
 
-class History(Struct, omit_defaults=True):
+class History(Struct, omit_defaults=True, gc=False):
     """One thing that happened to a run. Times in ms; ``value`` is JSON text."""
 
     what: What

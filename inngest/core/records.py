@@ -11,7 +11,7 @@ from inngest.core.history import History, What
 from inngest.core.runs import Run, RunStatus
 
 
-class RunRecord(Struct, omit_defaults=True):
+class RunRecord(Struct, omit_defaults=True, gc=False):
     """A run, for people. Times in ms, 0 for not yet; ``output`` is JSON: the return value, or the error if
     ``failed``.
     """

@@ -50,7 +50,7 @@ ASYNC = frozenset({Op.PLANNED, Op.SLEEP, Op.WAIT, Op.INVOKE, Op.SIGNAL, Op.GATEW
 _OPS = {op.value: op for op in Op}
 
 
-class Step(Struct):
+class Step(Struct, gc=False):
     """One reported op. ``data`` and ``error`` are the JSON text as it was sent, empty if absent."""
 
     id: str
@@ -64,7 +64,7 @@ class Step(Struct):
     duration: int = 0  # ms
 
 
-class Reported(Struct):
+class Reported(Struct, gc=False):
     """206: steps. ``retry_at`` is 0 if the SDK named no time."""
 
     steps: list[Step]
@@ -73,14 +73,14 @@ class Reported(Struct):
     retry_at: int = 0
 
 
-class Returned(Struct):
+class Returned(Struct, gc=False):
     """200: the function ended with ``output``."""
 
     output: bytes
     request_version: int | None = None
 
 
-class Failure(Struct):
+class Failure(Struct, gc=False):
     """The call, or the function's own code, failed. ``error`` is a normalised error object as JSON text."""
 
     error: bytes
@@ -99,7 +99,7 @@ class _Timing(Struct):
     b: int = 0
 
 
-class _WireOp(Struct):
+class _WireOp(Struct, gc=False):
     id: str = ""
     op: str = ""
     name: str | None = None

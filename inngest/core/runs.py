@@ -57,7 +57,7 @@ class Queue(StrEnum):
     RUNNER = "runner"
 
 
-class Cell(Struct, frozen=True, array_like=True):
+class Cell(Struct, frozen=True, array_like=True, gc=False):
     """A share of capacity: at most ``limit`` holders at once.
 
     The limit is read from the function's current configuration (``Function.limits[index]``) when an item is
@@ -69,7 +69,7 @@ class Cell(Struct, frozen=True, array_like=True):
     index: int
 
 
-class Partition(Struct, frozen=True):
+class Partition(Struct, frozen=True, gc=False):
     """The items that the same capacity admits, in one order. When its head has to wait, the whole partition
     does.
     """
@@ -81,7 +81,7 @@ class Partition(Struct, frozen=True):
     throttle: str = ""  # key of the throttle's state; start items only
 
 
-class Item(Struct, omit_defaults=True):
+class Item(Struct, omit_defaults=True, gc=False):
     """One queued piece of work. ``job`` is unique for ever inside its run (or function, for items without a
     run).
     """
@@ -112,7 +112,7 @@ class Item(Struct, omit_defaults=True):
 RUNNER_KINDS = frozenset({Kind.DEBOUNCE, Kind.BATCH, Kind.CRON})
 
 
-class Run(Struct, omit_defaults=True):
+class Run(Struct, omit_defaults=True, gc=False):
     """A run that has not ended. What is above the line never changes once the run exists."""
 
     id: str
@@ -174,7 +174,7 @@ class PauseKind(StrEnum):
     CANCEL = "cancel"
 
 
-class Pause(Struct, omit_defaults=True):
+class Pause(Struct, omit_defaults=True, gc=False):
     """A run waits for an event (or is cancelled by one).
 
     ``event`` is the exact event name (for a signal: ``signal_name(...)``). ``condition`` is an expression
@@ -202,7 +202,7 @@ class Pause(Struct, omit_defaults=True):
     priority: int = 0
 
 
-class Leased(Struct):
+class Leased(Struct, gc=False):
     """An item in the hands of one worker until ``until``. ``run`` is the state as of the lease, to read and
     not to change.
     """

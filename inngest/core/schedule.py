@@ -61,7 +61,7 @@ MAX_BATCH_BYTES = 10 * 1024 * 1024
 MAX_TIMER = 366 * DAY
 
 
-class Moment(Struct, frozen=True):
+class Moment(Struct, frozen=True, gc=False):
     """The time and the identifiers of a decision, given from outside."""
 
     now: int

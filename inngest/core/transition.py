@@ -24,7 +24,7 @@ from inngest.core.history import History
 from inngest.core.runs import Item, Leased, Partition, Pause, Run, RunStatus
 
 
-class _Effect(Struct, tag_field="op", omit_defaults=True, kw_only=True):
+class _Effect(Struct, tag_field="op", omit_defaults=True, kw_only=True, gc=False):
     when: int = -1
     unless: int = -1
 
@@ -272,7 +272,7 @@ Effect: TypeAlias = (
 )
 
 
-class Lease(Struct, frozen=True, array_like=True):
+class Lease(Struct, frozen=True, array_like=True, gc=False):
     """The fencing token of a leased item: a commit under it happens only while it is the newest lease of the
     job.
     """
@@ -281,7 +281,7 @@ class Lease(Struct, frozen=True, array_like=True):
     epoch: int
 
 
-class Transition(Struct, omit_defaults=True):
+class Transition(Struct, omit_defaults=True, gc=False):
     """Effects on one function (and at most one of its runs), to be committed at once."""
 
     fn: str
@@ -290,7 +290,7 @@ class Transition(Struct, omit_defaults=True):
     lease: Lease | None = None
 
 
-class Committed(Struct):
+class Committed(Struct, gc=False):
     """What became of a transition.
 
     ``stale``: the lease was not the newest any more, and nothing was changed. ``won`` tells of each effect.

@@ -10,6 +10,7 @@ from inngest.core.jcs import canonicalise
 from inngest.core.responses import Answer, failure, read
 from inngest.core.runs import Item, Run
 from inngest.core.signing import sign
+from inngest.core.traces import span_id, trace_id
 from inngest.drivers.http import (
     HttpClient,
     HttpError,
@@ -95,17 +96,5 @@ def _code(error: HttpError) -> str:
 
 
 def _traceparent(run_id: str, request_id: str) -> str:
-    """W3C trace context: all calls of a run share a trace id."""
-    trace = _hex(run_id, 32)
-    span = _hex(request_id[10:], 16)
-    return f"00-{trace}-{span}-01"
-
-
-_CROCKFORD = {char: value for value, char in enumerate("0123456789ABCDEFGHJKMNPQRSTVWXYZ")}
-
-
-def _hex(ulid: str, digits: int) -> str:
-    number = 0
-    for char in ulid:
-        number = number << 5 | _CROCKFORD.get(char, 0)
-    return f"{number & ((1 << digits * 4) - 1):0{digits}x}"
+    """W3C trace context: all calls of a run share the trace id under which its trace is shown."""
+    return f"00-{trace_id(run_id)}-{span_id(request_id)}-01"

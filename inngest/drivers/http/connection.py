@@ -31,7 +31,7 @@ _JOIN_BYTES = 64 * 1024
 _KNOWN_NAMES = 1024
 
 
-class HttpResponse(Struct, frozen=True):
+class HttpResponse(Struct, frozen=True, gc=False):
     """A response as it came, but for the body, whose content coding is undone.
 
     ``headers`` maps lower-cased names to values read as Latin-1; of a repeated header the last one is kept.
