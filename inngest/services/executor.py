@@ -130,8 +130,7 @@ class Executor:
                 # The call goes on, since the application works on it; its result will be refused as stale.
                 log.warning("lease was lost", action="executor.heartbeat", job=lease.job)
 
-    # -- one item --------------------------------------------------------------------------------------
-    # ---------------
+    # -- one item --
 
     async def _work(self, leased: Leased) -> None:
         """Work on an item, and on its continuations for as long as the store leases them back at once."""
@@ -241,8 +240,7 @@ class Executor:
         policy = runtime.limits.of(fn.id)
         return advance(run, fn, item, answer, runtime.moment(), call=Call(now, now), policy=policy)
 
-    # -- the end ---------------------------------------------------------------------------------------
-    # ---------------
+    # -- the end --
 
     async def drain(self, grace: float) -> None:
         """Take no more work; let what is in flight end and be committed within ``grace`` seconds; hand the

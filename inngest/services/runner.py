@@ -87,8 +87,7 @@ class Runner:
         except StoreUnavailable as error:
             log.warning("internal events wait in the outbox", action="runner.drain", error=str(error))
 
-    # -- events ----------------------------------------------------------------------------------------
-    # ---------------
+    # -- events --
 
     async def _events(self) -> None:
         loop = self._eventing
@@ -208,8 +207,7 @@ class Runner:
             case _:
                 return resume(pause, event.payload, at, info={"event": event.id})
 
-    # -- timers of functions
-    # ------------------------------------------------------------------------------------------
+    # -- timers of functions --
 
     async def _items(self) -> None:
         now = self._runtime.clock()
@@ -246,8 +244,7 @@ class Runner:
         at = self._runtime.moment()
         return tick(fn, item, at) if item.kind is Kind.CRON else collected(fn, item, at)
 
-    # -- internal events
-    # ----------------------------------------------------------------------------------------------
+    # -- internal events --
 
     async def _relay(self) -> None:
         """Bring the events that transitions emit from the outbox to the stream."""
@@ -263,8 +260,7 @@ class Runner:
         await self._engine.ack_events(box.token)
         return True
 
-    # -- the reaper ------------------------------------------------------------------------------------
-    # ---------------
+    # -- the reaper --
 
     async def _reap(self) -> None:
         """No run may be left that nothing moves. There should be none; if there is, it is called again."""
