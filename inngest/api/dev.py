@@ -38,12 +38,8 @@ class DevApi:
     def public_routes(self) -> list[web.RouteDef]:
         return [
             web.get("/dev", self.describe),
-            web.get("/health", self.health),
             web.post("/dev/traces", self.traces),
         ]
-
-    async def health(self, request: web.Request) -> web.Response:
-        return answer({"status": 200, "message": "OK"})
 
     async def describe(self, request: web.Request) -> web.Response:
         """By a 404 the SDKs know that this is no development server."""

@@ -240,6 +240,12 @@ class _Process:
             version=__version__,
             registry=runtime.registry,
             limits=runtime.limits,
+            start_options={
+                "urls": self._settings.sdk_urls,
+                "autodiscover": self._settings.discovery,
+                "poll": self._settings.poll_seconds > 0,
+                "poll_interval": self._settings.poll_seconds,
+            },
             sync_app=self._sync.ping,
             observe=self._observer(),
         )

@@ -26,8 +26,10 @@ FRESH_SECONDS = 1.0
 PROBE_SECONDS = 2.0
 """How long a backing system may take to answer."""
 
+HEALTH = "/health"
 LIVE, READY, METRICS = "/health/live", "/health/ready", "/metrics"
 PATHS = frozenset({LIVE, READY, METRICS})
+"""What is answered while a process starts and stops, too."""
 
 Ping = Callable[[], Awaitable[None]]
 
@@ -97,7 +99,7 @@ async def _reason(ping: Ping) -> str:
 
 
 class HealthRoutes:
-    """The three paths of one listener, for the services that it stands for."""
+    """The paths of one listener, for the services that it stands for."""
 
     def __init__(self, health: Health, metrics: Metrics, services: Sequence[str]) -> None:
         self._health = health
@@ -106,10 +108,15 @@ class HealthRoutes:
 
     def routes(self) -> list[web.RouteDef]:
         return [
+            web.get(HEALTH, self.health),
             web.get(LIVE, self.live),
             web.get(READY, self.ready),
             web.get(METRICS, self.metrics),
         ]
+
+    async def health(self, request: web.Request) -> web.Response:
+        """As load balancers know it of old (wire protocol section 2.5): 200 once all services run."""
+        return answer({"status": 200, "message": "OK"})
 
     async def live(self, request: web.Request) -> web.Response:
         """200 as long as the process can answer at all."""

@@ -34,7 +34,7 @@ async def _check(server: Server) -> None:
     if server.services == ("runner", "executor"):
         ports.append(server.second)
     for port in ports:
-        for path in ("/health/live", "/health/ready", "/metrics"):
+        for path in ("/health", "/health/live", "/health/ready", "/metrics"):
             assert await server.status(path, port=port) == 200, (server.services, port, path)
     metrics = await server.get("/metrics")
     assert "inngest_build_info" in metrics

@@ -54,13 +54,11 @@ async def test_the_development_server_tells_what_it_is(world: World) -> None:
     assert [fn["slug"] for fn in body["functions"]] == ["shop-order"]
     assert [handler["appName"] for handler in body["handlers"]] == ["shop"]
     assert body["isMissingSigningKey"] is True
-    assert await world.ask("GET", "/health") == (200, {"status": 200, "message": "OK"})
 
 
 async def test_another_server_is_no_development_server(world: World) -> None:
     world.ctx.dev = False
     assert (await world.ask("GET", "/dev"))[0] == 404
-    assert (await world.ask("GET", "/health"))[0] == 200
 
 
 async def test_an_app_is_removed_by_its_url_and_its_schedules_stop(world: World) -> None:
