@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import msgspec
 from aiohttp import web
 
+from inngest.core.surrogates import whole
 from inngest.core.times import rfc3339
 
 T = TypeVar("T")
@@ -52,7 +53,7 @@ def error_answer(status: int, message: str, *, code: str = "", data: Any = None)
 async def read_json(request: web.Request, of: type[T]) -> T:
     """The body, decoded. Raises `ApiError` 400 that names what is wrong and where."""
     try:
-        return msgspec.json.decode(await request.read(), type=of)
+        return msgspec.json.decode(whole(await request.read()), type=of)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ApiError(400, f"Invalid request body: {error}") from None
 

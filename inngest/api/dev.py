@@ -9,9 +9,11 @@ from aiohttp import web
 
 from inngest.api.answers import ApiError, answer, raw_answer
 from inngest.api.context import ApiContext
+from inngest.api.events import SEED
 from inngest.api.verbs import invoke, remove_app
 from inngest.api.views import function_view
 from inngest.core.functions import App
+from inngest.core.ids import seeded
 from inngest.core.registration import normalise_url
 
 _Handler = Callable[[web.Request], Awaitable[web.Response]]
@@ -71,7 +73,9 @@ class DevApi:
         return raw_answer(b'{"partialSuccess":{}}')
 
     async def invoke(self, request: web.Request) -> web.Response:
-        event = await invoke(self._ctx, request.match_info["slug"], await request.read())
+        # Here the seed counts from 0, for the events of a request from 1 (wire protocol section 8, 38).
+        internal = seeded(request.headers.get(SEED, ""), 0) or ""
+        event = await invoke(self._ctx, request.match_info["slug"], await request.read(), internal)
         return answer({"id": event.id, "status": 200})
 
     async def remove(self, request: web.Request) -> web.Response:

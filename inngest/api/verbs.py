@@ -195,8 +195,9 @@ def _holds(condition: Expression, run: Run, at: Moment) -> bool:
 # -- functions and apps --
 
 
-async def invoke(ctx: ApiContext, slug: str, body: bytes) -> Event:
-    """Start a function by name (wire protocol section 2.6). ``body`` is an event without a name.
+async def invoke(ctx: ApiContext, slug: str, body: bytes, internal_id: str = "") -> Event:
+    """Start a function by name (wire protocol section 2.6). ``body`` is an event without a name, which gets
+    ``internal_id`` if that is given.
 
     Raises `ApiError`: 404 for an unknown function, 400 for what is no event.
     """
@@ -208,7 +209,7 @@ async def invoke(ctx: ApiContext, slug: str, body: bytes) -> Event:
         inbound = parse_body(body or b"{}")
         if len(inbound) != 1:
             raise InvalidEvent("An invocation takes one event object")
-        event = accept(_named(inbound[0]), ctx.new_id(), ctx.clock(), MAX_EVENT)
+        event = accept(_named(inbound[0]), internal_id or ctx.new_id(), ctx.clock(), MAX_EVENT)
     except InvalidEvent as error:
         raise ApiError(400, str(error)) from None
     data = msgspec.json.decode(event.data, type=dict[str, Raw])

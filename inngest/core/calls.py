@@ -11,7 +11,9 @@ from inngest.core.functions import Function
 from inngest.core.runs import Item, Kind, Run
 
 MAX_STATE_SENT = 4 * 1024 * 1024 - 1024
-"""Bytes of memoised state and events above which the application fetches them itself (``use_api``)."""
+"""Bytes of memoised state and events, as they are sent, above which the application fetches them itself
+(``use_api``), if its SDK can.
+"""
 
 DISCOVERY = "step"
 
@@ -27,7 +29,7 @@ class CallRequest(Struct, gc=False):
 def call_request(run: Run, fn: Function, item: Item, request_id: str) -> CallRequest:
     """The URL and the JSON body of the call for ``item``. Keys are sorted; numbers are as they came."""
     step = item.target if item.kind is Kind.PLAN else DISCOVERY
-    return CallRequest(url=step_url(fn.url, step), body=_body(run, item, request_id), step=step)
+    return CallRequest(url=step_url(fn.url, step), body=_body(run, fn, item, request_id), step=step)
 
 
 def step_url(url: str, step: str) -> str:
@@ -39,13 +41,12 @@ def step_url(url: str, step: str) -> str:
     return f"{path}?{'&'.join(kept)}" + (f"#{fragment}" if fragment else "")
 
 
-def _body(run: Run, item: Item, request_id: str) -> bytes:
+def _body(run: Run, fn: Function, item: Item, request_id: str) -> bytes:
     events = b",".join(run.events)
-    large = run.size + len(events) > MAX_STATE_SENT
+    steps = b",".join([b'"%b":%b' % (_key(step), run.steps[step]) for step in run.stack])
+    large = len(run.events[0]) + len(events) + len(steps) > MAX_STATE_SENT and not fn.whole_state
     if large:
         events, steps = b"", b""
-    else:
-        steps = b",".join([b'"%b":%b' % (_key(step), run.steps[step]) for step in run.stack])
     use_api = b"true" if large else b"false"
     current = run.stack.index(item.outgoing) + 1 if item.outgoing in run.steps else 0
     job = _encode(item.job)

@@ -10,6 +10,8 @@ import msgspec
 from msgspec import Raw, Struct
 
 from inngest.core.errors import InvalidEvent
+from inngest.core.jcs import InvalidJson, canonicalise
+from inngest.core.surrogates import whole
 
 MAX_NAME = 512
 MAX_BATCH = 5000
@@ -113,13 +115,14 @@ class Inbound(Struct, gc=False):
 
 
 def parse_body(body: bytes) -> list[Inbound]:
-    """The events of a request body, in order, each decoded or with its error.
+    """The events of a request body, in order, each decoded or with its error. Of lines of JSON none is taken,
+    since all but the first would be lost (section 2.1).
 
     Raises:
         InvalidEvent: the body as a whole is not JSON, neither an object nor an array, or has too many events.
 
     """
-    text = body.lstrip(b" \t\r\n")
+    text = whole(body.lstrip(b" \t\r\n"))
     first = text[:1]
     if first == b"{":
         return [_parse_one(text)]
@@ -153,7 +156,7 @@ def accept(inbound: Inbound, internal_id: str, now: int, max_size: int, *, inter
         inbound: an element of ``parse_body``.
         internal_id: its ULID.
         now: receive time.
-        max_size: bytes of ``data`` allowed.
+        max_size: bytes of ``data`` and ``user`` allowed.
         internal: allow reserved names and keep ``data._inngest`` (events that this server makes itself).
 
     Raises:
@@ -171,8 +174,9 @@ def accept(inbound: Inbound, internal_id: str, now: int, max_size: int, *, inter
     if not internal and name[:8].lower() == RESERVED:
         raise InvalidEvent(f"event name is reserved for internal use: {name}")
     data = _object(raw.data, "data")
-    if len(data) > max_size:
-        raise InvalidEvent(f"Event is over the max size: {len(data)} bytes of data, {max_size} allowed")
+    size = len(data) + len(bytes(raw.user))
+    if size > max_size:
+        raise InvalidEvent(f"Event is over the max size: {size} bytes of data, {max_size} allowed")
     if not internal and (b'"_inngest"' in data or b"\\u" in data):  # any letter of a key may be escaped
         data = _without_internal(data)
     return Event(
@@ -184,17 +188,38 @@ def accept(inbound: Inbound, internal_id: str, now: int, max_size: int, *, inter
         external_id=raw.id or "",
         v=raw.v,
         user=Raw(_object(raw.user, "user")),
-        sessions=_sessions(raw.meta) if raw.meta else None,
+        sessions=merged_sessions(raw.meta) if raw.meta else None,
     )
 
 
 def _object(raw: Raw, key: str) -> bytes:
     text = bytes(raw)
     if text[:1] == b"{":
+        _check(text, key)
         return text
     if not text or text == b"null":
         return b"{}"
     raise InvalidEvent(f"event {key} must be an object")
+
+
+# Digits become 0: what may be a number beyond the range of doubles then shows as one of these.
+_DIGITS = bytes.maketrans(b"123456789E", b"000000000e")
+_HUGE = (b"0e000", b"0e+000", b"0" * 200)
+
+
+def _check(text: bytes, key: str) -> None:
+    """What msgspec leaves undecoded it does not check for UTF-8 and the range of numbers. Such an event would
+    be accepted and never run.
+    """
+    shape = text.translate(_DIGITS)
+    if text.isascii() and not any(sign in shape for sign in _HUGE):
+        return
+    try:
+        text.decode()
+        if any(sign in shape for sign in _HUGE):
+            canonicalise(text)
+    except (UnicodeDecodeError, InvalidJson) as error:
+        raise InvalidEvent(f"event {key} is not valid: {error}") from None
 
 
 def _without_internal(data: bytes) -> bytes:
@@ -221,8 +246,11 @@ class _Meta(Struct):
     propagated_sessions: dict[str, str | int | float | None] | None = None
 
 
-def _sessions(raw: Raw) -> dict[str, str] | None:
-    """Merge the two layers: the event's own sessions override, or cut, those it inherits (section 2.2)."""
+def merged_sessions(raw: Raw) -> dict[str, str] | None:
+    """The sessions of an event's ``meta``: its own override, or cut, those it inherits (section 2.2).
+
+    Raises InvalidEvent.
+    """
     try:
         meta = msgspec.json.decode(raw, type=_Meta | None)
     except msgspec.DecodeError as error:

@@ -62,7 +62,7 @@ def finished(
     error: bytes | None = None,
     status: RunStatus,
 ) -> list[Event]:
-    """``inngest/function.finished``: one for the run, or one for each invocation in its batch.
+    """``inngest/function.finished``: one for the first event, and one for each invocation in a batch.
 
     A run that such an event started tells nobody, or there would be no end of it.
     """
@@ -75,7 +75,7 @@ def finished(
     elif status is RunStatus.COMPLETED:
         fields["result"] = Raw(output if output is not None else b"null")
     told = []
-    for correlation in _correlations(run) or [""]:
+    for correlation in _correlations(run):
         data = {**fields, "correlation_id": correlation} if correlation else fields
         told.append(internal_event(new_id(), FINISHED, now, _encode(data), sessions=about.sessions))
     return told
@@ -131,8 +131,13 @@ _invoked = Decoder(_Invoked).decode
 
 
 def _correlations(run: Run) -> list[str]:
-    found = []
-    for event in run.events:
-        if _MARK in event and (inner := _invoked(event).data.inngest) is not None and inner.correlation_id:
-            found.append(inner.correlation_id)
-    return found
+    """Of the first event, empty if it has none, and of all others that have one."""
+    found = [_correlation(event) for event in run.events]
+    return [found[0], *filter(None, found[1:])]
+
+
+def _correlation(event: bytes) -> str:
+    if _MARK not in event:
+        return ""
+    inner = _invoked(event).data.inngest
+    return (inner.correlation_id or "") if inner is not None else ""

@@ -96,6 +96,7 @@ class Function(Struct, dict=True, omit_defaults=True):
     version: int = 1
     archived: bool = False
     paused: bool = False
+    whole_state: bool = False  # its SDK cannot fetch what is too large to be sent, as Go's
 
     @property
     def max_attempts(self) -> int:

@@ -263,6 +263,7 @@ def _function(entry: Fields, app: App) -> Function:
         start_timeout=timeouts.duration("start", low=0, default=0) if timeouts else 0,
         finish_timeout=timeouts.duration("finish", low=0, default=0) if timeouts else 0,
         singleton=_singleton(fn),
+        whole_state=app.sdk_language == "go",
     )
     _refuse_combinations(fn, function)
     return function

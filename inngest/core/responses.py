@@ -13,6 +13,7 @@ from msgspec import Raw, Struct
 from msgspec.json import Decoder
 
 from inngest.core.durations import parse_http_retry_after
+from inngest.core.surrogates import whole
 
 MAX_OPS = 1000
 NO_RETRY = "x-inngest-no-retry"
@@ -142,7 +143,7 @@ def read(status: int, headers: Mapping[str, str], body: bytes, now: int) -> Answ
 
 def _read_stream(headers: Mapping[str, str], body: bytes, now: int) -> Answer:
     try:
-        inner = _decode_stream(body.strip())
+        inner = _decode_stream(whole(body.strip()))
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         return failure(
             "The streamed response ended before its JSON was complete",
@@ -168,6 +169,7 @@ def _read_stream(headers: Mapping[str, str], body: bytes, now: int) -> Answer:
 def _read(status: int, headers: Mapping[str, str], body: bytes, now: int) -> Answer:
     if SDK not in headers:
         return _not_sdk(status, body)
+    body = whole(body)
     no_retry = headers.get(NO_RETRY, "").lower() == "true"
     version = _version(headers.get(REQUEST_VERSION))
     after = headers.get("retry-after")

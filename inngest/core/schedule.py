@@ -87,21 +87,35 @@ def trigger_names(name: str) -> list[str]:
     return names
 
 
-def matches(fn: Function, event: Event, names: Sequence[str], now: int) -> bool:
-    """Whether one of the function's triggers takes the event. An expression that fails is no match."""
+def matches(
+    fn: Function,
+    event: Event,
+    names: Sequence[str],
+    now: int,
+    failed: Callable[[Function, str, EvaluationError], None],
+) -> bool:
+    """Whether one of the function's triggers takes the event. An expression that fails is no match, and
+    ``failed`` is told of it.
+    """
     for trigger in fn.triggers:
-        if trigger.event and trigger.event in names and _holds(fn, trigger.expression, event, now):
-            return True
+        if trigger.event and trigger.event in names:
+            try:
+                if not trigger.expression or _truthy(fn, trigger.expression, event, now):
+                    return True
+            except EvaluationError as error:
+                failed(fn, trigger.expression, error)
     return False
 
 
 def _holds(fn: Function, source: str, event: Event, now: int) -> bool:
-    if not source:
-        return True
     try:
-        return fn.expression(source).truthy({"event": event.value}, now)
+        return not source or _truthy(fn, source, event, now)
     except EvaluationError:
         return False
+
+
+def _truthy(fn: Function, source: str, event: Event, now: int) -> bool:
+    return fn.expression(source).truthy({"event": event.value}, now)
 
 
 # -- an event starts a run --
@@ -516,6 +530,7 @@ def tick(fn: Function, item: Item, at: Moment) -> Transition:
             when = rfc3339(this.at)
             data = {"cron": this.cron, "scheduledAt": when, "fireAt": rfc3339(item.due)}
             event = internal_event(at.new_id(), SCHEDULED, at.now, data, external_id=when)
+            event.ts = item.due  # however late it is
             run = new_run(fn, [event], at, key=run_key(fn, f"{this.cron}\x1f{when}"), cron=this.cron)
             start(fn, run, [event], at, effects, ttl=KEY_TTL)
             run_id = run.id

@@ -10,10 +10,11 @@ from msgspec.json import Encoder
 
 from inngest.core.building import Build, RunFails, error_json, is_race, pause_id
 from inngest.core.durations import InvalidDuration, parse_sleep, parse_timeout
-from inngest.core.errors import ExpressionError
-from inngest.core.events import FINISHED, INVOKED, internal_event
+from inngest.core.errors import ExpressionError, InvalidEvent
+from inngest.core.events import FINISHED, INVOKED, internal_event, merged_sessions
 from inngest.core.expr import bind, equality_terms, term_value
 from inngest.core.history import What
+from inngest.core.ids import app_uuid
 from inngest.core.responses import Op, Step
 from inngest.core.runs import (
     Item,
@@ -199,7 +200,7 @@ def _invoke(build: Build, step: Step, coalesce: str) -> None:
     given = step.opts.get("payload")
     payload: dict[str, Any] = given if isinstance(given, dict) else {}
     meta = {
-        "source_app_id": run.app,
+        "source_app_id": app_uuid(run.app),
         "source_fn_id": run.fn,
         "source_fn_v": run.function_version,
         "fn_id": target,
@@ -217,9 +218,17 @@ def _invoke(build: Build, step: Step, coalesce: str) -> None:
         {**(data if isinstance(data, dict) else {}), "_inngest": meta},
         v=payload["v"] if isinstance(payload.get("v"), str) else None,
         user=Raw(_encode(user if isinstance(user, dict) else {})),
+        sessions=_invoke_sessions(step, payload.get("meta")),
     )
     put = _put(build, step, pause, payload=_INVOKE_TIMEOUT, function=target, event=event.id)
     build.add(Emit(event=event.encode(), when=put))
+
+
+def _invoke_sessions(step: Step, meta: Any) -> dict[str, str] | None:
+    try:
+        return merged_sessions(Raw(_encode(meta))) if meta else None
+    except InvalidEvent as error:
+        raise RunFails("Error", f"Step {step.label!r} cannot invoke: {error}") from None
 
 
 CORRELATION = "data.correlation_id"

@@ -51,6 +51,7 @@ class Runner:
         self._observe = observe
         self._engine = runtime.engine
         self._conditions: dict[str, Expression | None] = {}
+        self._failing: set[tuple[str, str]] = set()
         self.counts = RunnerCounts()
         self._eventing = Loop("runner.events", self._events)
         self._firing = Loop("runner.items", self._items)
@@ -157,7 +158,7 @@ class Runner:
         else:
             names, functions = self._runtime.registry.triggered(event)
             for fn in functions:
-                if matches(fn, event, names, at.now):
+                if matches(fn, event, names, at.now, self._trigger_failed):
                     transitions.append(await self._schedule(fn, event, at))
         for pause in waiting:
             if may_meet(pause, event, at.now) and self._holds(pause, event, at.now):
@@ -165,6 +166,20 @@ class Runner:
                 if transition is not None:
                     transitions.append(transition)
         return transitions
+
+    def _trigger_failed(self, fn: Function, source: str, error: EvaluationError) -> None:
+        """Said once of an expression: it may fail on every event."""
+        if (fn.id, source) not in self._failing:
+            if len(self._failing) >= _KNOWN_CONDITIONS:
+                self._failing.clear()
+            self._failing.add((fn.id, source))
+            log.warning(
+                "trigger expression fails, which is no match",
+                action="runner.trigger",
+                fn=fn.slug,
+                expression=source,
+                error=str(error),
+            )
 
     async def _schedule(self, fn: Function, event: Event, at: Moment) -> Transition:
         if fn.singleton is not None and fn.singleton.mode == "cancel" and not fn.paused:

@@ -13,6 +13,7 @@ from inngest.core.errors import StoreUnavailable
 from inngest.core.signing import hashed_key
 
 KEY = "signkey-test-" + "ab" * 32
+UNKNOWN = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 PUBLIC = {("GET", "/dev"), ("POST", "/dev/traces"), ("POST", "/v0/telemetry")}
 
 Make = Callable[..., Awaitable[World]]
@@ -73,6 +74,30 @@ async def test_nothing_there_is_json_too(world: World) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/v0/connect/start"),
+        ("POST", "/v0/connect/flush"),
+        ("GET", "/v0/connect/envs/dev/conns"),
+        ("POST", "/v1/checkpoint"),
+        ("POST", f"/v1/checkpoint/{UNKNOWN}/steps"),
+        ("POST", f"/v1/checkpoint/{UNKNOWN}/response"),
+        ("GET", f"/v1/http/runs/{UNKNOWN}/output"),
+        ("POST", "/v1/realtime/token"),
+        ("POST", "/v1/realtime/publish?channel=c&topic=t"),
+        ("GET", "/v1/realtime/sse"),
+        ("GET", "/v1/prom/dev"),
+        ("GET", "/v2/runs"),
+        ("POST", "/api/v2/apps"),
+    ],
+)
+async def test_what_this_server_does_not_do_is_not_there(world: World, method: str, path: str) -> None:
+    status, body = await world.ask(method, path, b"\x00")
+    where = path.partition("?")[0]
+    assert (status, body) == (404, {"error": f"There is nothing at {where}", "data": None, "status": 404})
+
+
 async def test_a_wrong_method_names_the_right_ones(world: World) -> None:
     async with world.client.put("/v1/signals") as answer:
         body = await answer.json()
@@ -122,7 +147,9 @@ async def test_a_preflight_is_answered(world: World) -> None:
     async with world.client.options("/v1/runs/x", headers=asked) as answer:
         assert answer.status == 204
         assert answer.headers["Access-Control-Allow-Origin"] == "*"
-        assert "DELETE" in answer.headers["Access-Control-Allow-Methods"]
+        methods = answer.headers["Access-Control-Allow-Methods"]
+        assert {"GET", "POST", "PUT", "DELETE", "OPTIONS"} <= set(methods.split(", "))
+        assert answer.headers["Access-Control-Max-Age"] == "3600"
         assert answer.headers["Access-Control-Allow-Headers"] == "authorization, x-y"
         assert "Access-Control-Allow-Credentials" not in answer.headers
 

@@ -479,6 +479,77 @@ async def test_an_app_moves(world: World) -> None:
     assert "App not found" in await world.error(update, id=ORDER.id, u=APP.url)
 
 
+# -- what SDK suites and tools ask for --
+
+SPAN = """
+name status attempts duration outputID queuedAt startedAt endedAt stepOp stepID stepType isRoot parentSpanID
+spanID traceID runID isUserland userlandSpan { spanName } metadata { scope kind values updatedAt } skipReason
+skipExistingRunID debugRunID debugSessionID debugPaused response { statusCode headers }
+stepInfo {
+  __typename
+  ... on InvokeStepInfo { triggeringEventID functionID timeout returnEventID runID timedOut }
+  ... on SleepStepInfo { sleepUntil }
+  ... on WaitForEventStepInfo { eventName expression waitTimeout: timeout foundEventID timedOut }
+  ... on WaitForSignalStepInfo { signal signalTimeout: timeout timedOut }
+  ... on RunStepInfo { type }
+}
+"""
+
+EVERYTHING = """
+query Q($run: String!, $id: ID!, $ulid: ULID!, $uuid: UUID!, $out: String!, $from: Time!) {
+  run(runID: $run) {
+    id status output traceID startedAt endedAt queuedAt isBatch batchCreatedAt cronSchedule eventName hasAI
+    function { name slug } app { name } trace(preview: true) { %s childrenSpans { %s } }
+  }
+  runTraceSpanOutputByID(outputID: $out) { input data error { message name stack cause } }
+  runTrigger(runID: $run) { eventName IDs payloads timestamp isBatch batchID cron }
+  event(query: {eventId: $id}) { functionRuns { id } }
+  functionRun(query: {functionRunId: $run2}) { output status }
+  runs(
+    first: 1, after: null, orderBy: [{field: STARTED_AT, direction: ASC}], preview: true,
+    filter: {
+      from: $from, until: $from, status: [COMPLETED, FAILED, CANCELLED, RUNNING], timeField: ENDED_AT,
+      functionIDs: [$uuid], appIDs: [$uuid], query: "event.data.n == 1"
+    }
+  ) {
+    edges { cursor node { id } } pageInfo { hasNextPage hasPreviousPage startCursor endCursor } totalCount
+  }
+  eventsV2(
+    first: 1, after: null,
+    filter: {from: $from, until: $from, query: "true", eventNames: ["a"], includeInternalEvents: true}
+  ) { edges { node { id } } }
+  eventV2(id: $ulid) {
+    id idempotencyKey name occurredAt receivedAt raw version
+    runs { id status startedAt endedAt function { name slug } }
+  }
+  functions { id name slug app { id externalID name } }
+  apps(filter: {archived: false}) { id } app(id: $uuid) { id }
+  functionBySlug(query: {functionSlug: "shop-order"}) { id }
+  stream(query: {limit: 1}) { id } workerConnections(first: 1, filter: {}) { totalCount }
+}
+""".replace("%s", SPAN).replace("$run2", "$id")
+
+
+async def test_every_name_that_is_asked_for_is_there(world: World) -> None:
+    run = await world.start()
+    await world.call(reported(step_run("a", 1)))
+    await world.call(returned({"n": 1}))
+    output = "query O($i: String!) { run(runID: $i) { trace(preview: true) { outputID } } }"
+    trace = (await world.query(output, i=run))["run"]["trace"]
+    event = (await world.query(TRIGGER, i=run))["runTrigger"]["IDs"][0]
+    found = await world.query(
+        EVERYTHING, run=run, id=event, ulid=event, uuid=APP.id, out=trace["outputID"], **{"from": SINCE}
+    )
+    assert (found["run"]["status"], found["run"]["output"]) == ("COMPLETED", '{"n":1}')
+    assert found["run"]["trace"]["name"] == "Run"
+    assert [span["name"] for span in found["run"]["trace"]["childrenSpans"]] == ["a", "Finalization"]
+    assert found["runTraceSpanOutputByID"] == {"input": None, "data": '{"n":1}', "error": None}
+    assert found["event"] == {"functionRuns": [{"id": run}]}
+
+
+TRIGGER = "query T($i: String!) { runTrigger(runID: $i) { IDs } }"
+
+
 # -- the border --
 
 

@@ -210,6 +210,34 @@ async def test_each_sdk_registers(
     assert await ctx.crons() == [f"{line}-cron"]
 
 
+@pytest.mark.parametrize(
+    ("sent", "error"),
+    [
+        (b"{", "Invalid request: not JSON: "),
+        (b"[]", "Invalid request: the body must be a JSON object"),
+        (json.dumps(body(appName="")).encode(), "App ID required"),
+        (json.dumps(body(sdk="js:v3.30.0")).encode(), "sdk: version 3.30.0 "),
+    ],
+)
+async def test_a_bad_request_is_told_in_json(
+    client: TestClient[web.Request, web.Application], sent: bytes, error: str
+) -> None:
+    async with client.post("/fn/register?deployId=1", data=io.BytesIO(sent)) as response:
+        answer = await response.json()
+    assert (response.status, answer["status"], answer["data"]) == (400, 400, None)
+    assert answer["error"].startswith(error)
+    assert answer["code"] == ("sdk_version_denied" if error.startswith("sdk") else "config_invalid")
+
+
+async def test_an_app_without_functions_is_registered(
+    ctx: Context, client: TestClient[web.Request, web.Application]
+) -> None:
+    async with client.post("/fn/register?deployId=1", json=body()) as response:
+        assert response.status == 200
+    known = await ctx.engine.registry()
+    assert (set(known.apps), known.functions) == ({app_uuid("app")}, {})
+
+
 async def test_a_refusal_has_its_status_in_the_body_and_changes_nothing(
     ctx: Context, client: TestClient[web.Request, web.Application]
 ) -> None:

@@ -41,9 +41,25 @@ async def test_events_are_listed_newest_first_and_paged(world: World) -> None:
 
     assert await listed() == newest[:20]
     assert await listed("?limit=5000") == newest
+    assert await listed(f"?cursor={newest[1].lower()}&limit=1") == newest[2:3]
     assert await listed(f"?limit=2&cursor={newest[1]}") == newest[2:4]
     assert await listed("?name=app/1&limit=50") == newest[::2]
     assert len(await listed("?name=inngest/function.finished")) == 1
+
+
+async def test_a_page_of_events_has_a_bound(world: World) -> None:
+    await world.data.put_events([world.event() for _ in range(60)])
+    for asked in (51, 52, 5000):
+        _, body = await world.ask("GET", f"/v1/events?limit={asked}")
+        assert len(body["data"]) == 51
+
+
+async def test_a_bulk_cancellation_may_be_a_little_ahead(world: World) -> None:
+    for ahead, status in ((5_000, 200), (5_001, 400)):
+        run = await world.start()
+        asked = {"app_id": "shop", "function_id": "shop-order", "started_before": rfc3339(T0 + ahead)}
+        assert (await world.ask("POST", "/v1/cancellations", asked))[0] == status
+        assert (await world.engine.run(run) is None) == (status == 200)
 
 
 async def test_events_are_listed_by_the_time_of_receipt(world: World) -> None:
@@ -66,7 +82,9 @@ async def test_events_are_listed_by_the_time_of_receipt(world: World) -> None:
         ("/v1/events?cursor=nope", "cursor"),
         ("/v1/events?received_after=yesterday", "received_after"),
         ("/v1/events/nope", "event ID"),
+        ("/v1/events/nope/runs", "event ID"),
         ("/v1/runs/nope", "run ID"),
+        ("/v1/runs/nope/jobs", "run ID"),
     ],
 )
 async def test_bad_parameters_are_named(world: World, path: str, message: str) -> None:

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import base64
 import json
 
 import pytest
-from api_world import APP, ORDER, World, reported, returned, step_run
+from api_world import APP, ORDER, T0, World, reported, returned, step_run
 from msgspec.structs import replace
 
+from inngest.api.events import SEED
 from inngest.core.events import INVOKED
 from inngest.core.functions import Trigger
+from inngest.core.ids import ulid
 from inngest.ports.data import EventFilter
 
 UNKNOWN = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
@@ -109,6 +112,15 @@ async def test_a_function_is_invoked_by_name(world: World) -> None:
         "_inngest": {"fn_id": "shop-order", "source_app_id": APP.id, "name": "Order"},
     }
     assert world.registry.invoked(event) == ORDER
+
+
+async def test_an_invocation_that_is_repeated_is_the_same(world: World) -> None:
+    seed = {SEED: f"{T0},{base64.b64encode(b'0123456789').decode()}"}
+    answers = [(await world.ask("POST", "/invoke/shop-order", {}, **seed))[1]["id"] for _ in range(2)]
+    # Seeds count from 0 here, and from 1 for the events of a request.
+    assert answers == [ulid(T0, b"0123456789")] * 2
+    _, other = await world.ask("POST", "/invoke/shop%2Dorder", {}, **{SEED: "nonsense"})
+    assert other["id"] not in answers
 
 
 async def test_a_function_is_invoked_without_a_payload(world: World) -> None:

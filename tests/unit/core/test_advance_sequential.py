@@ -372,3 +372,15 @@ async def test_history_tells_of_each_step() -> None:
         {"type": "step.sendEvent", "input": [1]},
     )
     assert msgspec.json.decode(msgspec.json.encode(entry), type=type(entry)) == entry
+
+
+async def test_a_deferral_that_travels_with_a_step_changes_nothing() -> None:
+    rig = Rig()
+    await rig.start()
+    await rig.answer(op(Op.DEFER_ADD, "d", fn_slug="app-x", input={}), ran("a"))
+    assert await rig.steps() == {"a": {"data": 1}}
+    assert await rig.jobs() == ["discover:a"]
+    await rig.answer(op(Op.DEFER_ABORT, "e", target_hashed_id="d"))
+    assert len(await rig.jobs()) == 1
+    await rig.returned()
+    assert await rig.ended()

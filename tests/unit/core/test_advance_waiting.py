@@ -11,6 +11,7 @@ from engine_rig import NOW, Rig, event, op, ran
 from inngest.core.advance import Call, cancel, expire, gateway_result, resume
 from inngest.core.events import FAILED, FINISHED, INVOKED
 from inngest.core.history import What
+from inngest.core.ids import app_uuid
 from inngest.core.responses import Op, Step
 from inngest.core.runs import Kind, PauseKind, Run, RunStatus, signal_name
 from inngest.core.times import YEAR
@@ -165,6 +166,7 @@ async def test_an_invocation_is_sent_once() -> None:
     assert (sent.name, sent.value["data"]["k"], sent.v, sent.value["user"]) == (INVOKED, 1, "2", {"u": 1})
     assert (meta["fn_id"], meta["correlation_id"]) == ("app-child", f"{run.id}.i")
     assert (meta["source_fn_id"], meta["expire"], meta["name"]) == (rig.fn.id, NOW + 3_600_000, "i")
+    assert (meta["source_app_id"], meta["source_fn_v"]) == (app_uuid("app"), 1)
     await rig.answer(ran("a"), job="plan:a", version=1)
     await rig.answer(step, job="discover:a", version=1)
     assert await rig.events() == []
@@ -194,6 +196,16 @@ async def test_an_invocation_without_a_payload() -> None:
     (sent,) = await rig.events()
     assert list(sent.value["data"]) == ["_inngest"]
     assert (sent.v, sent.value["user"]) == (None, {})
+
+
+async def test_an_invocation_hands_on_its_sessions() -> None:
+    meta = {"propagated_sessions": {"chat": "1", "cut": "2"}, "sessions": {"cut": None, "own": 3}}
+    rig = await _reported(_invoke(payload={"meta": meta}))
+    (sent,) = await rig.events()
+    assert sent.value["meta"] == {"sessions": {"chat": "1", "own": "3"}}
+    rig = await _reported(_invoke(payload={"meta": {"sessions": {"k": []}}}))
+    assert await rig.ended()
+    assert "cannot invoke: event meta is not valid" in bytes((await rig.events())[0].data).decode()
 
 
 # -- signals --

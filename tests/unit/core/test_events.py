@@ -140,6 +140,53 @@ def test_the_size_of_data_has_a_limit() -> None:
     assert "over the max size" in _refused(body, size=size - 1)
 
 
+def test_the_deprecated_user_counts_too() -> None:
+    body = {"name": "a", "data": {"x": 1}, "user": {"y": "z" * 100}}
+    size = len(msgspec.json.encode(body["data"])) + len(msgspec.json.encode(body["user"]))
+    assert _accept(body, size=size).name == "a"
+    assert "over the max size" in _refused(body, size=size - 1)
+
+
+@pytest.mark.parametrize("field", ["data", "user"])
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        (b"1e999", "beyond the range of doubles"),
+        (b"-1E+400", "beyond the range of doubles"),
+        (b"1" + b"0" * 309, "beyond the range of doubles"),
+        (b"1" + b"0" * 250 + b"e99", "beyond the range of doubles"),
+        (b'"\xff"', "utf-8"),
+        (b'{"\xc3":1}', "utf-8"),
+    ],
+    ids=lambda value: repr(value)[:12],
+)
+def test_what_nobody_could_read_later_is_refused(field: str, value: bytes, says: str) -> None:
+    said = _refused(b'{"name":"a","%b":{"deep":[%b]}}' % (field.encode(), value))
+    assert said.startswith(f"event {field} is not valid: ")
+    assert says in said
+
+
+@pytest.mark.parametrize(
+    "value", [b"1e308", b"1E-999", b"0e999", b'"1e999"', b'"%b"' % (b"7" * 400), b"9" * 300, '"ü€"'.encode()]
+)
+def test_what_only_looks_so_is_kept(value: bytes) -> None:
+    event = _accept(b'{"name":"a","data":{"x":%b}}' % value)
+    assert b'{"x":%b}' % value in event.payload
+    assert event.value["data"] == {"x": msgspec.json.decode(value)}
+
+
+def test_half_an_emoji_is_replaced() -> None:
+    """As a string that JavaScript cut in the middle of one has it."""
+    for body in (rb'{"name":"a","data":{"x":"\ud83d"}}', rb'[{"name":"a","data":{"x":"\ud83d"}}]'):
+        assert _accept(body).value["data"] == {"x": "\ufffd"}
+
+
+@pytest.mark.parametrize("body", [b'{"name":"a"}\n{"name":"b"}', b'[{"name":"a"}]\n[{"name":"b"}]'])
+def test_lines_of_events_are_refused_rather_than_half_taken(body: bytes) -> None:
+    with pytest.raises(InvalidEvent, match="trailing characters"):
+        accept(parse_body(body)[0], "i", NOW, SIZE)
+
+
 @pytest.mark.parametrize("key", [b'"_inngest"', b'"\\u005finngest"', b'"_inn\\u0067est"'])
 def test_nobody_outside_sets_internal_data(key: bytes) -> None:
     event = _accept(b'{"name":"a","data":{%b:{"fn_id":"x"},"kept" : {"b":1.0}}}' % key)

@@ -119,8 +119,9 @@ async def test_every_caller_of_a_batch_is_answered() -> None:
     await rig.commit(transition)
     await rig.reply(failure(no_retry=True))
     *finished, failed = await rig.events()
-    assert [_plain(told)["correlation_id"] for told in finished] == ["parent.1", "parent.2"]
-    assert len({told.id for told in (*finished, failed)}) == 3
+    assert [_plain(told).get("correlation_id") for told in finished] == [None, "parent.1", "parent.2"]
+    assert len({told.id for told in (*finished, failed)}) == 4
+    assert "correlation_id" not in _plain(failed)
     assert failed.name == FAILED
     assert [e["data"]["n"] for e in _plain(failed)["events"]] == [0, 1, 2]
 

@@ -82,6 +82,7 @@ def test_reads_what_each_sdk_sends(line: str, language: str, version: str, frame
     step = "step=step" if line == "go" else "stepId=step"
     throttle = functions["throttle"]
     assert throttle.id == function_uuid(line, f"{line}-throttle")
+    assert throttle.whole_state is (line == "go")
     assert throttle.url == f"http://127.0.0.1:3000/api/inngest?fnId={line}-throttle&{step}"
     assert (throttle.app, throttle.app_id) == (line, app.id)
     assert throttle.throttle == Throttle(limit=1, period=2 * SECOND, key="event.data.k")
@@ -223,6 +224,19 @@ def test_nothing_optional_is_needed() -> None:
     assert parse_registration(body()).functions == []
 
 
+def test_what_is_unknown_or_for_the_sdk_alone_is_let_pass() -> None:
+    config = fn(
+        checkpoint={"batch_steps": 3, "batch_interval": "3s", "max_runtime": 10**9},
+        triggers=[
+            {"event": "inngest/deferred.schedule", "expression": "event.data._inngest.fn_slug == 'app-fn'"}
+        ],
+        anything=[{"new": None}],
+    )
+    top = {"headers": {}, "idempotencyKey": "k", "capabilities": {"trust_probe": "v1"}, "later": 1}
+    [function] = parse_registration(body(config, **top)).functions
+    assert function.triggers[0].event == "inngest/deferred.schedule"
+
+
 def test_an_id_is_made_of_the_name() -> None:
     config = fn(name="Send the mail!")
     del config["id"]
@@ -301,6 +315,18 @@ def test_the_checksum_ignores_order_and_layout_but_nothing_else() -> None:
             {"triggers": [{"cron": "@daily"}]},
             "triggers[0].cron",
             "invalid cron expression '@daily': descriptors such as @daily are not supported",
+            "schedule_invalid",
+        ),
+        (
+            {"triggers": [{"cron": "* * * * " + ",".join(["1"] * 125)}]},
+            "triggers[0].cron",
+            f"is longer than 255 characters: * * * * {'1,' * 16}…",
+            "schedule_invalid",
+        ),
+        (
+            {"triggers": [{"cron": "* * * * *", "jitter": "999ms"}]},
+            "triggers[0].jitter",
+            "must be at least 1s, not 999ms",
             "schedule_invalid",
         ),
         (
@@ -391,6 +417,12 @@ def test_the_checksum_ignores_order_and_layout_but_nothing_else() -> None:
             "config_invalid",
         ),
         ({"debounce": {"key": "event.id"}}, "debounce.period", "is missing", "config_invalid"),
+        (
+            {"debounce": {"period": "999ms"}},
+            "debounce.period",
+            "must be at least 1s, not 999ms",
+            "config_invalid",
+        ),
         ({"debounce": {"period": "8d"}}, "debounce.period", "must be at most 1w, not 8d", "config_invalid"),
         (
             {"batchEvents": {"maxSize": 1}},
@@ -403,6 +435,18 @@ def test_the_checksum_ignores_order_and_layout_but_nothing_else() -> None:
             "batchEvents.timeout",
             "must be at least 1s, not 10ms",
             "batch_timeout_invalid",
+        ),
+        (
+            {"batchEvents": {"maxSize": 1001}},
+            "batchEvents.maxSize",
+            "must be at most 1000, not 1001",
+            "batch_size_invalid",
+        ),
+        (
+            {"concurrency": [{"limit": 1, "scope": "account"}]},
+            "concurrency[0].key",
+            "is missing, which the scope account needs",
+            "config_invalid",
         ),
         ({"timeouts": {"start": "-1s"}}, "timeouts.start", "must be at least 0s, not -1s", "config_invalid"),
         ({"singleton": {"key": "event.id"}}, "singleton.mode", "is missing", "config_invalid"),

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inngest.core.responses import (
+    LAZY,
     MAX_OPS,
     Failure,
     Op,
@@ -318,3 +319,29 @@ def test_a_stream_without_an_sdk_in_it() -> None:
     answer = read(201, {}, b'{"status":200,"headers":{},"body":"1"}', NOW)
     assert isinstance(answer, Failure)
     assert answer.code == "not_sdk"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_half_an_emoji_is_no_reason_to_fail(stream: bool) -> None:
+    """As a string that JavaScript or Python cut in the middle of one has it."""
+
+    def answered(status: int, body: bytes) -> Any:
+        if not stream:
+            return _read(status, body)
+        wrapped = {"status": status, "headers": SDK, "body": body.decode()}
+        return _read(201, msgspec.json.encode(wrapped))
+
+    assert answered(200, rb'"\ud83d"').output == rb'"\ufffd"'
+    reported = answered(206, rb'[{"id":"a","op":"StepRun","data":"x\uD83D"}]')
+    assert isinstance(reported, Reported)
+    assert reported.steps[0].data == rb'"x\ufffd"'
+    error = msgspec.json.decode(answered(500, rb'{"name":"E","message":"\ude00"}').error)
+    assert error["message"] == "\ufffd"
+
+
+@pytest.mark.parametrize("op", ["DeferAdd", "DeferAbort", "deferadd"])
+def test_defers_are_read_and_move_nothing(op: str) -> None:
+    body = msgspec.json.encode([{"id": "d", "op": op, "opts": {"fn_slug": "app-x", "input": {}}}])
+    reported = _read(206, body)
+    assert isinstance(reported, Reported)
+    assert {step.op for step in reported.steps} <= LAZY

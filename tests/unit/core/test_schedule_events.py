@@ -65,13 +65,28 @@ def test_names_that_match(name: str, names: set[str]) -> None:
 def test_a_trigger_expression(expression: str, data: Any, match: bool) -> None:
     fn = function(triggers=[Trigger(event="app/go", expression=expression)])
     given = event(data=data)
-    assert matches(fn, given, trigger_names(given.name), NOW) is match
+    assert matches(fn, given, trigger_names(given.name), NOW, _ignored) is match
 
 
 def test_any_trigger_will_do_and_crons_match_no_event() -> None:
     fn = function(triggers=[Trigger(cron="* * * * *"), Trigger(event="x"), Trigger(event="app/*")])
-    assert matches(fn, event("app/any"), trigger_names("app/any"), NOW)
-    assert not matches(fn, event(""), trigger_names(""), NOW)
+    assert matches(fn, event("app/any"), trigger_names("app/any"), NOW, _ignored)
+    assert not matches(fn, event(""), trigger_names(""), NOW, _ignored)
+
+
+def test_a_failing_expression_is_told_of_and_hides_no_other_trigger() -> None:
+    failing = Trigger(event="app/go", expression="event.data.n / 0 > 1")
+    told: list[tuple[str, str]] = []
+    given = event(data={"n": 1})
+    for more in ([], [Trigger(event="app/*")]):
+        fn = function(triggers=[failing, *more])
+        names = trigger_names(given.name)
+        matched = matches(fn, given, names, NOW, lambda fn, source, _: told.append((fn.id, source)))
+        assert matched is bool(more)
+    assert told == [(FN, failing.expression)] * 2
+
+
+def _ignored(*_: object) -> None: ...
 
 
 # -- runs --

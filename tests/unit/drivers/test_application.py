@@ -1,0 +1,131 @@
+"""What an application is told in the head of a call, and what it can verify (wire protocol 1.2 and 1.3)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+
+import msgspec
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from inngest.core.functions import Function, Trigger
+from inngest.core.ids import app_uuid, function_uuid
+from inngest.core.jcs import canonicalise
+from inngest.core.responses import Failure, Returned
+from inngest.core.runs import Item, Kind, Partition, Run
+from inngest.core.signing import verify
+from inngest.drivers.application import HttpDriver
+from inngest.drivers.http import HttpClient
+
+NOW = 1_700_000_000_123
+RUN, REQUEST = "01JQ0000000000000000000000", "01JQ0000000000000000000001"
+OLD, KEY = "signkey-test-beef", "signkey-prod-0123456789abcdef"
+EVENT = '{"data":{"ü":1.0,"big":1e21},"id":"e","name":"app/x","ts":1700000000000,"user":{}}'.encode()
+
+
+class Peer:
+    def __init__(self) -> None:
+        self.seen: list[tuple[web.Request, bytes]] = []
+        self.url = ""
+        self.status = 200
+        self.headers = {"X-Inngest-SDK": "inngest-js:v4.24.0"}
+
+    async def handle(self, request: web.Request) -> web.Response:
+        self.seen.append((request, await request.read()))
+        return web.Response(status=self.status, body=b"1", headers=self.headers)
+
+
+@pytest.fixture
+async def peer() -> AsyncIterator[Peer]:
+    made = Peer()
+    app = web.Application()
+    app.router.add_post("/api/inngest", made.handle)
+    async with TestServer(app) as server:
+        made.url = str(server.make_url("/api/inngest?fnId=app-fn"))
+        yield made
+
+
+async def _call(peer: Peer, *keys: str, kind: str = "dev", target: str = "") -> object:
+    fn = Function(
+        id=function_uuid("app", "app-fn"),
+        slug="app-fn",
+        name="Fn",
+        app="app",
+        app_id=app_uuid("app"),
+        url=peer.url,
+        triggers=[Trigger(event="app/x")],
+    )
+    queue = Partition(id="p", fn=fn.id)
+    run = Run(
+        id=RUN,
+        fn=fn.id,
+        slug=fn.slug,
+        app="app",
+        events=[EVENT],
+        event_ids=["e"],
+        key="k",
+        created=NOW,
+        start=queue,
+        work=queue,
+    )
+    item = Item(
+        job="job:1",
+        kind=Kind.PLAN if target else Kind.START,
+        fn=fn.id,
+        run=RUN,
+        due=NOW,
+        score=NOW,
+        partition="p",
+        target=target,
+        epoch=3,
+    )
+    client = HttpClient()
+    driver = HttpDriver(client, clock=lambda: NOW, new_id=lambda: REQUEST, signing_keys=keys, kind=kind)
+    try:
+        return await driver.call(run, fn, item)
+    finally:
+        await driver.close()
+
+
+@pytest.mark.parametrize("target", ["", "a0f1490a20d0211c997b44bc357e1972deab8ae3"])
+async def test_the_head_of_a_call(peer: Peer, target: str) -> None:
+    assert await _call(peer, target=target) == Returned(output=b"1")
+    [(request, body)] = peer.seen
+    expected = {
+        "Content-Type": "application/json",
+        "X-Inngest-Server-Kind": "dev",
+        "X-Run-ID": RUN,
+        "x-request-id": REQUEST,
+        "x-inngest-job-id": "job:1",
+        "x-inngest-generation-id": "3",
+        "x-inngest-req-version": "-1",
+        "X-Inngest-Step-ID": target or "step",
+    }
+    assert {name: request.headers[name] for name in expected} == expected
+    assert re.fullmatch(r"00-[0-9a-f]{32}-[0-9a-f]{16}-01", request.headers["traceparent"])
+    assert dict(request.query) == {"fnId": "app-fn", "stepId": target or "step"}
+    assert "X-Inngest-Signature" not in request.headers
+    ctx = msgspec.json.decode(body)["ctx"]
+    assert (ctx["request_id"], ctx["generation_id"], ctx["job_id"]) == (REQUEST, 3, "job:1")
+
+
+async def test_a_call_is_signed_over_its_canonical_bytes(peer: Peer) -> None:
+    await _call(peer, KEY, OLD, kind="cloud")
+    [(request, body)] = peer.seen
+    assert request.headers["X-Inngest-Server-Kind"] == "cloud"
+    signature = request.headers["X-Inngest-Signature"]
+    assert signature.startswith("t=1700000000&s=")
+    assert verify(body, signature, [KEY], NOW // 1000)
+    assert canonicalise(body) == body
+    assert '{"big":1e+21,"ü":1}'.encode() in body
+
+
+async def test_a_refused_signature_is_a_failure_that_may_be_tried_again(peer: Peer) -> None:
+    """The SDK is silent about itself then (section 8, 10)."""
+    peer.status, peer.headers = 401, {}
+    answer = await _call(peer, KEY, kind="cloud")
+    assert isinstance(answer, Failure)
+    assert (answer.status, answer.no_retry) == (401, False)
+    assert "HTTP 401" in answer.error.decode()
