@@ -185,15 +185,15 @@ def _accept(bench: Bench, *, array: int, target: float) -> None:
 
 def stepless(bench: Bench) -> None:
     """Runs of one call."""
-    burst = _runs(bench, "stepless", target=0.4)
-    _latency(bench, "stepless", burst)
+    _, single = _runs(bench, "stepless", target=0.4)
+    _latency(bench, "stepless", single)
 
 
 def steps(bench: Bench) -> None:
     """Runs of three steps, four calls."""
-    burst = _runs(bench, "steps", target=1.2)
+    burst, single = _runs(bench, "steps", target=1.2)
     bench.note_percentiles("step to step, burst", burst.samples["step"])
-    _latency(bench, "steps", burst)
+    _latency(bench, "steps", single)
 
 
 def parallel(bench: Bench) -> None:
@@ -201,7 +201,9 @@ def parallel(bench: Bench) -> None:
     _runs(bench, "parallel", share=0.2)
 
 
-def _runs(bench: Bench, function: str, *, target: float | None = None, share: float = 1.0) -> Burst:
+def _runs(
+    bench: Bench, function: str, *, target: float | None = None, share: float = 1.0
+) -> tuple[Burst, Burst]:
     """Runs as fast as they go: their events in arrays, and each in a request of its own."""
     bench.warm(function)
     rss = bench.server.rss
@@ -219,16 +221,17 @@ def _runs(bench: Bench, function: str, *, target: float | None = None, share: fl
     bench.note("CPU per 1,000 runs, single events", single.cpu, "s", target=allowed)
     bench.note("memory before", rss, "MiB")
     bench.note("memory after", bench.server.rss, "MiB")
-    return burst
+    return burst, single
 
 
-def _latency(bench: Bench, function: str, burst: Burst) -> None:
+def _latency(bench: Bench, function: str, single: Burst) -> None:
     embedded = bench.server.setup == "memory"
     alone = bench.paced(function, bench.scale.samples, ONE_AT_A_TIME)
     bench.note_percentiles("event to call, idle", alone["first"], target=2.0 if embedded else None)
     if "step" in alone:
         bench.note_percentiles("step to step, idle", alone["step"], target=1.0 if embedded else None)
-    pace = bench.scale.pace or burst.rate / 2
+    # Such events come in requests of their own.
+    pace = bench.scale.pace or single.rate / 2
     loaded = bench.paced(function, bench.scale.runs, pace)
     bench.note("pace of the load", pace, "runs/s")
     bench.note_percentiles("event to call, loaded", loaded["first"])

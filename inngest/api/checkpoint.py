@@ -20,6 +20,7 @@ _STALE = "The call that reports was given up: its steps are run by another one"
 class _Report(Struct):
     qi_id: str = ""
     generation_id: int | None = None  # the Go SDK has none
+    request_started_at: int = 0
     steps: Raw = Raw(b"[]")
 
 
@@ -47,8 +48,17 @@ class CheckpointApi:
             raise ApiError(409, _STALE, code="stale_dispatch")
         self._check_limits(run, steps)
         at = ctx.moment()
+        fn = ctx.registry.functions.get(run.fn)
         try:
-            transition = checkpoint(run, item, steps, at, until=at.now + ctx.lease)
+            transition = checkpoint(
+                run,
+                item,
+                steps,
+                at,
+                until=at.now + ctx.lease,
+                called=asked.request_started_at,
+                finish_timeout=fn.finish_timeout if fn is not None else 0,
+            )
         except StepTooLarge as error:
             raise ApiError(413, str(error), code="output_too_large") from None
         except ValueError as error:

@@ -38,15 +38,13 @@ from inngest.core.runs import (
     score,
     start_job,
 )
-from inngest.core.schedule import Moment, timer
+from inngest.core.schedule import Moment, begun
 from inngest.core.transition import (
     Adopt,
     Await,
-    Begin,
     Discover,
     Drop,
     Effect,
-    Enqueue,
     ForcePlan,
     Record,
     Retry,
@@ -198,15 +196,7 @@ def advance(
     """
     build = Build(run, fn, item, at, policy)
     if not run.started:
-        begun = build.add(Begin(at=call.started))
-        build.record(What.STARTED, when=begun, started=call.started)
-        if fn.finish_timeout:
-            due = call.started + fn.finish_timeout
-            build.add(
-                Enqueue(
-                    item=timer(run, Kind.FINISH_TIMEOUT, f"{run.id}:finish-timeout", due, at.now), when=begun
-                )
-            )
+        build.effects += begun(run, call.started, at.now, fn.finish_timeout, place=len(build.effects))
     if isinstance(answer, Failure):
         return _failed(build, answer, call, jitter)
     if answer.request_version is not None and run.request_version == UNSET_VERSION:

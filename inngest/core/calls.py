@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from urllib.parse import quote
 
 from msgspec import Struct
@@ -32,6 +33,7 @@ def call_request(run: Run, fn: Function, item: Item, request_id: str) -> CallReq
     return CallRequest(url=step_url(fn.url, step), body=_body(run, fn, item, request_id), step=step)
 
 
+@lru_cache(maxsize=4096)
 def step_url(url: str, step: str) -> str:
     """``url`` with its ``stepId`` set, all else as it was registered."""
     base, _, fragment = url.partition("#")

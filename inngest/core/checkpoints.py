@@ -7,18 +7,36 @@ from inngest.core.building import MAX_STEP_OUTPUT
 from inngest.core.history import History, What
 from inngest.core.responses import LAZY, Op, Step
 from inngest.core.runs import Item, Run
-from inngest.core.schedule import Moment
+from inngest.core.schedule import Moment, begun
 from inngest.core.transition import Effect, Lease, Record, ResetAttempts, SaveStep, Transition
 
 
-def checkpoint(run: Run, item: Item, steps: list[Step], at: Moment, until: int) -> Transition:
+def checkpoint(
+    run: Run,
+    item: Item,
+    steps: list[Step],
+    at: Moment,
+    until: int,
+    *,
+    called: int = 0,
+    finish_timeout: int = 0,
+) -> Transition:
     """Steps that an application reports while its call goes on (section 5.7): kept, without a continuation.
+
+    Args:
+        until: the lease of ``item`` is prolonged so far.
+        called: when the application says the call began, 0 if it does not say. Its clock is not ours.
+        finish_timeout: of the function, in ms, 0 for none.
 
     Raises:
         ValueError: an op that cannot be reported this way; nothing is to be committed.
 
     """
     effects: list[Effect] = []
+    if not run.started:
+        # A first call that is given up after this has begun the run all the same.
+        started = max(run.created, min(called or at.now, at.now))
+        effects += begun(run, started, at.now, finish_timeout, place=0)
     for step in steps:
         if step.op in DONE:
             saved, outcome, value = saved_value(step)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
@@ -202,24 +203,27 @@ def _object(raw: Raw, key: str) -> bytes:
     raise InvalidEvent(f"event {key} must be an object")
 
 
-# Digits become 0: what may be a number beyond the range of doubles then shows as one of these.
-_DIGITS = bytes.maketrans(b"123456789E", b"000000000e")
-_HUGE = (b"0e000", b"0e+000", b"0" * 200)
+_MAX_DIGITS = 308
+"""Of an integer that is a double for certain."""
+_digits = re.compile(rb"[0-9]{2}").search
+_too_many_digits = re.compile(rb"(?<![0-9])[0-9]{%d}" % (_MAX_DIGITS + 1)).search
 
 
 def _check(text: bytes, key: str) -> None:
     """What msgspec leaves undecoded it does not check for UTF-8 and the range of numbers. Such an event would
     be accepted and never run.
     """
-    shape = text.translate(_DIGITS)
-    if text.isascii() and not any(sign in shape for sign in _HUGE):
-        return
     try:
-        text.decode()
-        if any(sign in shape for sign in _HUGE):
+        msgspec.json.decode(text)
+        # Of so many digits in a row two samples would be digits.
+        suspect = bool(len(text) > _MAX_DIGITS and _digits(text[::150]) and _too_many_digits(text))
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        suspect = True
+    if suspect:
+        try:
             canonicalise(text)
-    except (UnicodeDecodeError, InvalidJson) as error:
-        raise InvalidEvent(f"event {key} is not valid: {error}") from None
+        except (InvalidJson, RecursionError) as error:
+            raise InvalidEvent(f"event {key} is not valid: {error}") from None
 
 
 def _without_internal(data: bytes) -> bytes:

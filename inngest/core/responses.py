@@ -95,6 +95,13 @@ class Failure(Struct, gc=False):
 Answer: TypeAlias = Reported | Returned | Failure
 
 
+def has_failed(answer: Answer) -> bool:
+    """Whether the call may have to be tried again."""
+    if isinstance(answer, Reported):
+        return any(step.op is Op.ERROR for step in answer.steps)
+    return isinstance(answer, Failure)
+
+
 class _Timing(Struct):
     a: int = 0
     b: int = 0

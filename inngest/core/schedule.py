@@ -36,6 +36,7 @@ from inngest.core.runs import (
 from inngest.core.times import DAY, MINUTE, YEAR, rfc3339
 from inngest.core.transition import (
     Admit,
+    Begin,
     Collect,
     Complete,
     CreateRun,
@@ -153,7 +154,8 @@ def schedule(fn: Function, event: Event, at: Moment) -> Transition:
     if admitted >= 0 and event.name == INVOKED:
         error = _invoke_error("invoked function is rate limited")
         refused = finished(run, at.now, at.new_id, error=error, status=RunStatus.FAILED)
-        effects += [Emit(event=e.encode(), unless=admitted) for e in refused]
+        # Not for an event that is delivered again: its run is there, and answers for itself.
+        effects += [Emit(event=e.encode(), when=0, unless=admitted) for e in refused]
     return Transition(fn=fn.id, run=run.id, effects=effects)
 
 
@@ -271,6 +273,19 @@ def timer(run: Run, kind: Kind, job: str, due: int, now: int, **fields: Any) -> 
     )
 
 
+def begun(run: Run, started: int, now: int, finish_timeout: int, *, place: int) -> list[Effect]:
+    """The effects of a run's first call, made at ``started``; ``place`` of them precede these in their
+    transition.
+    """
+    entry = History(what=What.STARTED, run=run.id, fn=run.fn, at=now, started=started)
+    effects: list[Effect] = [Begin(at=started), Record(entry=entry, when=place)]
+    if finish_timeout:
+        due = started + finish_timeout
+        item = timer(run, Kind.FINISH_TIMEOUT, f"{run.id}:finish-timeout", due, now)
+        effects.append(Enqueue(item=item, when=place))
+    return effects
+
+
 def timers(fn_id: str) -> Partition:
     return Partition(id=f"{fn_id}/t", fn=fn_id)
 
@@ -312,6 +327,12 @@ def _key(fn: Function, source: str, event: Event, now: int) -> str | bool:
         return ""
 
 
+def _key_text(fn: Function, source: str, event: Event, now: int) -> str:
+    """As `_key`, for keys of which ``false`` is a value like any other (section 4.2)."""
+    value = _key(fn, source, event, now)
+    return "false" if value is False else str(value)
+
+
 def lock_key(fn: Function, event: Event, now: int) -> str | None:
     """The key of the singleton lock that a run for ``event`` needs; None if none (section 4.9)."""
     if fn.singleton is None:
@@ -333,7 +354,7 @@ def partitions(fn: Function, event: Event, now: int) -> tuple[Partition, Partiti
     """
     cells: list[Cell] = []
     for index, limit in enumerate(fn.concurrency):
-        value = str(_key(fn, limit.key, event, now) or "") if limit.key else ""
+        value = _key_text(fn, limit.key, event, now)
         if limit.scope == "fn":
             cell = f"{fn.id}:{index}:{digest(value)}" if limit.key else f"{fn.id}:{index}"
         else:
@@ -345,12 +366,12 @@ def partitions(fn: Function, event: Event, now: int) -> tuple[Partition, Partiti
     run_cell = None
     if fn.run_concurrency is not None:
         source = fn.run_concurrency.key
-        value = str(_key(fn, source, event, now) or "") if source else ""
+        value = _key_text(fn, source, event, now)
         run_cell = Cell(f"{fn.id}:run:{digest(value)}" if source else f"{fn.id}:run", len(shared))
     throttle = ""
     if fn.throttle is not None:
         source = fn.throttle.key
-        value = digest(str(_key(fn, source, event, now) or "")) if source else ""
+        value = digest(_key_text(fn, source, event, now))
         throttle = f"throttle:{fn.id}:{value}" if source else f"throttle:{fn.id}"
     suffix = ""
     if fn.concurrency or run_cell is not None or throttle:
@@ -419,7 +440,7 @@ def _collector(fn: Function, kind: Kind, key: str, event: Event, due: int, at: M
 
 def _debounce(fn: Function, event: Event, at: Moment, *, when: int) -> Collect:
     assert fn.debounce is not None
-    key = f"{fn.id}:{digest(str(_key(fn, fn.debounce.key, event, at.now) or ''))}"
+    key = f"{fn.id}:{digest(_key_text(fn, fn.debounce.key, event, at.now))}"
     return Collect(
         key=f"debounce:{key}",
         item=_collector(fn, Kind.DEBOUNCE, key, event, at.now + fn.debounce.period, at),
@@ -435,7 +456,7 @@ def _debounce(fn: Function, event: Event, at: Moment, *, when: int) -> Collect:
 
 def _batch(fn: Function, event: Event, at: Moment) -> Transition:
     assert fn.batch is not None
-    key = f"{fn.id}:{digest(str(_key(fn, fn.batch.key, event, at.now) or ''))}"
+    key = f"{fn.id}:{digest(_key_text(fn, fn.batch.key, event, at.now))}"
     collect = Collect(
         key=f"batch:{key}",
         item=_collector(fn, Kind.BATCH, key, event, at.now + fn.batch.timeout, at),

@@ -14,8 +14,8 @@ from inngest.core.advance import advance, begin, expire, gateway_result
 from inngest.core.building import Call
 from inngest.core.errors import StoreUnavailable
 from inngest.core.functions import Function
-from inngest.core.responses import failure
-from inngest.core.runs import CALLS, Kind, Leased, Queue
+from inngest.core.responses import failure, has_failed
+from inngest.core.runs import CALLS, Item, Kind, Leased, Queue
 from inngest.core.transition import Complete, Lease, Retry, Transition
 from inngest.ports.driver import Driver, Gateway
 from inngest.ports.engine import Take
@@ -117,7 +117,7 @@ class Executor:
         """Prolong the leases of calls that take long."""
         while True:
             await asyncio.sleep(LEASE / 3000)
-            leases = list(self._working.values())
+            leases = self._held()
             if not leases:
                 continue
             try:
@@ -125,10 +125,16 @@ class Executor:
             except StoreUnavailable as error:
                 log.warning("leases were not prolonged", action="executor.heartbeat", error=str(error))
                 continue
+            held = self._held()
+            lost = [lease for lease in lost if lease in held]  # else it was completed meanwhile
             self.counts.lost += len(lost)
             for lease in lost:
                 # The call goes on, since the application works on it; its result will be refused as stale.
                 log.warning("lease was lost", action="executor.heartbeat", job=lease.job)
+
+    def _held(self) -> list[Lease]:
+        """The leases under which something is done. A task that has ended is forgotten a moment later."""
+        return [lease for task, lease in self._working.items() if not task.done()]
 
     # -- one item --
 
@@ -221,11 +227,23 @@ class Executor:
         call = Call(started=started, ended=runtime.clock())
         at, jitter, policy = runtime.moment(), runtime.jitter(), runtime.limits.of(fn.id)
         if answer is not None:
+            if item.attempt and has_failed(answer):
+                item = await self._newest(item)
             return advance(run, fn, item, answer, at, call=call, jitter=jitter, policy=policy)
         assert reply is not None
         return gateway_result(
             run, fn, item, reply.value, reply.error, at, call=call, jitter=jitter, policy=policy
         )
+
+    async def _newest(self, item: Item) -> Item:
+        """The item as steps that were checkpointed during its call have left it: with its attempts set back
+        (section 5.7).
+        """
+        try:
+            newest = await self._engine.item(item.job)
+        except StoreUnavailable:
+            return item  # the call is not to be made again for that
+        return newest if newest is not None and newest.epoch == item.epoch else item
 
     def _defect(self, leased: Leased) -> Transition:
         """What becomes of an item on which this program itself failed: a failed attempt like any other."""

@@ -12,21 +12,20 @@ from inngest.core.errors import StoreUnavailable
 from inngest.core.events import INVOKED, Event, decode_event
 from inngest.core.expr import EvaluationError, Expression, ExpressionError, compile_bound
 from inngest.core.functions import Function
+from inngest.core.history import What
 from inngest.core.repair import repair
 from inngest.core.resume import invoke_result, may_meet
 from inngest.core.runs import Item, Kind, Pause, PauseKind, Queue
 from inngest.core.schedule import (
     Moment,
     collected,
-    lock_key,
     matches,
-    run_key,
     schedule,
     tick,
     unknown_function,
 )
 from inngest.core.times import MINUTE
-from inngest.core.transition import Complete, Emit, Lease, Transition
+from inngest.core.transition import Complete, CreateRun, Emit, Lease, Record, TakeLock, Transition
 from inngest.services.backoff import backoff
 from inngest.services.counts import RunnerCounts
 from inngest.services.loop import Loop
@@ -182,13 +181,32 @@ class Runner:
             )
 
     async def _schedule(self, fn: Function, event: Event, at: Moment) -> Transition:
-        if fn.singleton is not None and fn.singleton.mode == "cancel" and not fn.paused:
-            key = lock_key(fn, event, at.now)
-            holder_id = await self._engine.lock_holder(key) if key is not None else None
-            holder = await self._engine.run(holder_id) if holder_id is not None else None
-            if holder is not None and holder.key != run_key(fn, event.key):
+        return await self._make_way(fn, schedule(fn, event, at), at, event.received)
+
+    async def _make_way(self, fn: Function, transition: Transition, at: Moment, received: int) -> Transition:
+        """For a run that needs a singleton lock: cancel the run that holds it, if the function wants that,
+        else tell in favour of which run the new one is skipped.
+        """
+        lock = next((effect for effect in transition.effects if isinstance(effect, TakeLock)), None)
+        holder_id = await self._engine.lock_holder(lock.key) if lock is not None else None
+        if fn.singleton is None or holder_id is None:
+            return transition
+        if fn.singleton.mode == "cancel":
+            run = next(effect.run for effect in transition.effects if isinstance(effect, CreateRun))
+            holder = await self._engine.run(holder_id)
+            # An event that is delivered again must not cancel a run that came after its own. Its id alone
+            # does not tell: that may be of a sender whose clock is slow.
+            if (
+                holder is not None
+                and holder.key != run.key
+                and (received > holder.created or run.event_ids[0] > holder.event_ids[0])
+            ):
                 await self._commit([cancel(holder, at)])
-        return schedule(fn, event, at)
+                return transition
+        for effect in transition.effects:
+            if isinstance(effect, Record) and effect.entry.what is What.SKIPPED:
+                effect.entry.info = {**(effect.entry.info or {}), "existing": holder_id}
+        return transition
 
     def _holds(self, pause: Pause, event: Event, now: int) -> bool:
         if not pause.condition:
@@ -257,7 +275,8 @@ class Runner:
             )
             return Transition(fn=item.fn, run="", effects=[Complete()])
         at = self._runtime.moment()
-        return tick(fn, item, at) if item.kind is Kind.CRON else collected(fn, item, at)
+        transition = tick(fn, item, at) if item.kind is Kind.CRON else collected(fn, item, at)
+        return await self._make_way(fn, transition, at, at.now)
 
     # -- internal events --
 

@@ -20,6 +20,8 @@ from inngest.services.registry import RegistryCache
 Observer = Callable[[Transition, Committed], None]
 """Told of each transition that was committed."""
 
+_ENTROPY_BLOCK = 4096
+
 
 def wall_clock() -> int:
     """Unix epoch milliseconds."""
@@ -49,5 +51,24 @@ class Runtime:
         return Moment(now=self.clock(), new_id=self.new_id)
 
 
+class Entropy:
+    """Random bytes of the system, fetched by the block: each fetch is a system call, and lets go of Python's
+    global lock, which another thread may then hold for milliseconds.
+    """
+
+    __slots__ = ("_block", "_used")
+
+    def __init__(self) -> None:
+        self._block = b""
+        self._used = 0
+
+    def take(self, count: int) -> bytes:
+        """``count`` bytes, none of which was given before."""
+        if self._used + count > len(self._block):
+            self._block, self._used = os.urandom(max(_ENTROPY_BLOCK, count)), 0
+        start, self._used = self._used, self._used + count
+        return self._block[start : self._used]
+
+
 def _ulids() -> UlidFactory:
-    return UlidFactory(clock=wall_clock, random_bytes=os.urandom)
+    return UlidFactory(clock=wall_clock, random_bytes=Entropy().take)

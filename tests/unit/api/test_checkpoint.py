@@ -3,10 +3,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from api_world import ORDER, T0, World, reported, returned, step_run
+from api_world import APP, ORDER, T0, World, reported, returned, step_run
+from msgspec.structs import replace
 
+from inngest.core.advance import begin
 from inngest.core.history import What
-from inngest.core.runs import Leased
+from inngest.core.runs import Kind, Leased, RunStatus
+from inngest.core.schedule import Moment
 
 UNKNOWN = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 
@@ -113,6 +116,33 @@ async def test_a_run_that_is_no_more_takes_nothing(world: World) -> None:
     await world.ask("DELETE", f"/v1/runs/{leased.item.run}")
     await world.index()
     assert (await report(world, leased, step_run("one", 1)))[0] == 410
+
+
+@pytest.mark.parametrize(
+    ("asked", "started"),
+    [(None, T0 + 500), (T0 + 200, T0 + 200), (T0 - 9_000, T0), (T0 + 9_000, T0 + 500)],
+)
+async def test_the_first_report_tells_that_the_run_has_begun(
+    world: World, asked: int | None, started: int
+) -> None:
+    limited = replace(ORDER, finish_timeout=60_000, start_timeout=1_000)
+    await world.engine.put_app(APP, [limited])
+    await world.registry.refresh()
+    leased = await calling(world)
+    world.now += 500
+    fields = {} if asked is None else {"request_started_at": asked}
+    for name in ("one", "two"):
+        assert (await report(world, leased, step_run(name, 1), **fields))[0] == 200
+    await world.index()
+    record = await world.data.run(leased.item.run)
+    assert record is not None
+    assert (record.status, record.started) == (RunStatus.RUNNING, started)
+    timers = [i for i in await world.engine.items(leased.item.run) if i.kind is Kind.FINISH_TIMEOUT]
+    assert [timer.due for timer in timers] == [started + 60_000]
+    # The executor died: that the call is made again is no late start.
+    run = await world.engine.run(leased.item.run)
+    assert run is not None
+    assert begin(run, limited, leased.item, Moment(now=world.now + 5_000, new_id=world.ctx.new_id)) is None
 
 
 async def test_the_call_goes_on_after_a_report(world: World) -> None:

@@ -10,7 +10,7 @@ from engine_rig import NOW, Rig, event, op, ran
 
 from inngest.core.advance import Call, cancel, expire, gateway_result, resume
 from inngest.core.events import FAILED, FINISHED, INVOKED
-from inngest.core.history import What
+from inngest.core.history import History, What
 from inngest.core.ids import app_uuid
 from inngest.core.responses import Op, Step
 from inngest.core.runs import Kind, PauseKind, Run, RunStatus, signal_name
@@ -292,6 +292,20 @@ async def test_a_gateway_request_is_an_item(kind: Op) -> None:
     await _gateway(rig, b'{"status_code":500}')
     assert await rig.steps() == {"s1": {"data": {"status_code": 500}}}
     assert await rig.jobs() == ["discover:s1"]
+
+
+async def test_the_key_of_an_inference_is_not_told_to_history() -> None:
+    rig = await _reported(op(Op.AI_GATEWAY, url="http://x.test", auth_key="sk-secret", body={}))
+    await _gateway(rig, None, b'{"name":"AIGatewayError","message":"m"}')
+    rig.now = (await rig.items())["gateway:s1"].due
+    await _gateway(rig, b"{}")
+    assert [e.outcome for e in await _told(rig) if e.step == "s1"] == ["retry", "ok"]
+
+
+async def _told(rig: Rig) -> list[History]:
+    entries = await rig.history()
+    assert b"sk-secret" not in msgspec.json.encode(entries)
+    return entries
 
 
 async def test_a_gateway_request_is_tried_again_and_then_fails_its_step() -> None:

@@ -208,6 +208,11 @@ def test_a_key_that_fails_is_empty() -> None:
     assert _cells(fn, k={}) == _cells(fn, k=[])
 
 
+def test_false_is_a_key_like_any_other() -> None:
+    fn = function(concurrency=[Concurrency(limit=1, key="event.data.k", scope="env")])
+    assert _cells(fn, k=False) == _cells(fn, k="false") != _cells(fn, k="")
+
+
 def test_values_of_keys_have_partitions_of_their_own() -> None:
     fn = function(concurrency=[Concurrency(limit=1, key="event.data.k")])
     ids = {partitions(fn, event(data={"k": k}), NOW)[1].id for k in ("a", "b", "a")}
@@ -286,6 +291,17 @@ async def test_a_refused_invocation_fails_its_caller() -> None:
     data = told.value["data"]
     assert (told.name, data["correlation_id"]) == (FINISHED, "parent.step")
     assert data["error"]["message"] == "invoked function is rate limited"
+
+
+async def test_an_invocation_that_is_delivered_again_is_not_refused() -> None:
+    rig = Rig(rate_limit=RateLimit(limit=1, period=60_000))
+    asked = event(INVOKED, {"_inngest": {"correlation_id": "parent.step", "fn_id": "app-fn"}})
+    await rig.start(asked)
+    await rig.commit(schedule(rig.fn, asked, rig.moment()))
+    assert await rig.events() == []
+    await rig.returned(b"1")
+    (told,) = await rig.events()
+    assert told.value["data"]["result"] == 1
 
 
 async def test_a_debounced_event_that_the_rate_limit_drops_is_not_kept() -> None:
