@@ -298,7 +298,7 @@ def _backlog(bench: Bench, function: str, *, ts: int) -> None:
 
 
 def _hashed(key: str) -> str:
-    from inngest.core.signing import hashed_key
+    from inngest.core.sdk.signing import hashed_key
 
     return hashed_key(key)
 

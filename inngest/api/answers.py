@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 import msgspec
 from aiohttp import web
 
-from inngest.core.surrogates import whole
-from inngest.core.times import rfc3339
+from inngest.core.json.surrogates import whole
+from inngest.core.timing.times import rfc3339
 
 T = TypeVar("T")
 

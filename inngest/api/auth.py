@@ -9,7 +9,7 @@ from aiohttp.typedefs import Handler
 
 from inngest.api.answers import ApiError
 from inngest.api.context import ApiContext
-from inngest.core.signing import bearer_matches
+from inngest.core.sdk.signing import bearer_matches
 
 NO_KEY = "This server has no signing key, so it lets nobody in"
 

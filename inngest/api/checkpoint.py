@@ -9,10 +9,10 @@ from msgspec import Raw, Struct
 
 from inngest.api.answers import ApiError, answer, read_json
 from inngest.api.context import ApiContext
-from inngest.api.verbs import check_ulid
-from inngest.core.checkpoints import StepTooLarge, checkpoint
-from inngest.core.responses import Step, read_steps
-from inngest.core.runs import Run
+from inngest.api.operations import check_ulid
+from inngest.core.decisions.checkpoints import StepTooLarge, checkpoint
+from inngest.core.model.runs import Run
+from inngest.core.sdk.responses import Step, read_steps
 
 _STALE = "The call that reports was given up: its steps are run by another one"
 

@@ -9,10 +9,10 @@ from typing import Any, Protocol
 from aiohttp import web
 from msgspec.structs import replace
 
-from inngest.core.building import DEFAULT_POLICY, Policy
-from inngest.core.functions import App, Function
-from inngest.core.schedule import Moment
-from inngest.core.transition import Committed, Transition
+from inngest.core.decisions.moment import Moment
+from inngest.core.model.functions import App, Function
+from inngest.core.model.transition import Committed, Transition
+from inngest.core.policy import DEFAULT_POLICY, LEASE, Policy
 from inngest.ports.data import DataStore
 from inngest.ports.engine import EngineStore
 from inngest.ports.stream import EventStream
@@ -97,7 +97,7 @@ class ApiContext:
     start_options: Mapping[str, Any] = field(default_factory=dict)
     workers: Callable[[], Sequence[Mapping[str, Any]]] = tuple
     session: Callable[[web.Request], bool] = _nobody
-    lease: int = 30_000
+    lease: int = LEASE
     observe: Callable[[Transition, Committed], None] | None = None
 
     async def commit(self, transitions: Sequence[Transition]) -> list[Committed]:

@@ -10,11 +10,11 @@ from aiohttp import web
 from inngest.api.answers import ApiError, answer, raw_answer
 from inngest.api.context import ApiContext
 from inngest.api.events import SEED
-from inngest.api.verbs import invoke, remove_app
+from inngest.api.operations import invoke, remove_app
 from inngest.api.views import function_view
-from inngest.core.functions import App
-from inngest.core.ids import seeded
-from inngest.core.registration import normalise_url
+from inngest.core.model.functions import App
+from inngest.core.model.ids import seeded
+from inngest.core.sdk.registration import normalise_url
 
 _Handler = Callable[[web.Request], Awaitable[web.Response]]
 

@@ -12,16 +12,13 @@ from aiohttp import web
 
 from inngest.api.intake import Intake
 from inngest.core.errors import InvalidEvent, StoreUnavailable
-from inngest.core.events import Event, accept, parse_body
-from inngest.core.ids import seeded
+from inngest.core.model.events import Event, accept, parse_body
+from inngest.core.model.ids import seeded
+from inngest.core.policy import MAX_BODY, MAX_EVENT
 from inngest.ports.stream import EventStream
 
 log = structlog.get_logger("inngest.event_api", service="event-api")
 
-MAX_EVENT = 3 * 1024 * 1024
-"""Bytes of one event's data."""
-MAX_BODY = 64 * 1024 * 1024
-"""Bytes of one request."""
 SEED = "x-inngest-event-id-seed"
 
 _encode = msgspec.json.Encoder().encode

@@ -10,9 +10,9 @@ import msgspec
 from inngest.api.answers import ApiError
 from inngest.api.context import ApiContext
 from inngest.api.nodes import Node, Nodes
-from inngest.api.verbs import cancel_run, invoke, remove_app, rerun_run
-from inngest.core.functions import App
-from inngest.core.registration import normalise_url
+from inngest.api.operations import cancel_run, invoke, remove_app, rerun_run
+from inngest.core.model.functions import App
+from inngest.core.sdk.registration import normalise_url
 
 
 class Mutations:

@@ -9,12 +9,12 @@ import msgspec
 
 from inngest.api.answers import optional_time
 from inngest.api.context import ApiContext
-from inngest.api.verbs import payloads
-from inngest.core.events import Event
-from inngest.core.functions import App, Function
-from inngest.core.records import RunRecord
-from inngest.core.times import rfc3339
-from inngest.core.traces import Span, SpanStatus, StepOp, assemble, output_id, root_span, trace_id
+from inngest.api.operations import payloads
+from inngest.core.model.events import Event
+from inngest.core.model.functions import App, Function
+from inngest.core.model.records import RunRecord
+from inngest.core.sdk.traces import Span, SpanStatus, StepOp, assemble, output_id, root_span, trace_id
+from inngest.core.timing.times import rfc3339
 
 Node: TypeAlias = dict[str, Any]
 

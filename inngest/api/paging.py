@@ -12,9 +12,9 @@ from msgspec import Struct
 from inngest.api.answers import ApiError
 from inngest.api.context import ApiContext
 from inngest.core.errors import ExpressionError
-from inngest.core.events import Event
 from inngest.core.expr import EvaluationError, Expression, compile_expression
-from inngest.core.records import RunRecord
+from inngest.core.model.events import Event
+from inngest.core.model.records import RunRecord
 from inngest.ports.data import EventFilter, Position, RunFilter, TimeField, position
 
 MAX_SCANNED = 20_000

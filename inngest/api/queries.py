@@ -8,6 +8,7 @@ from typing import Any
 from inngest.api.answers import ApiError, parse_time
 from inngest.api.context import ApiContext
 from inngest.api.nodes import Node, Nodes, connection
+from inngest.api.operations import find_record
 from inngest.api.paging import (
     RunQuery,
     count_events,
@@ -18,9 +19,8 @@ from inngest.api.paging import (
     page_of_runs,
     parse_query,
 )
-from inngest.api.verbs import find_record
-from inngest.core.runs import RunStatus
-from inngest.core.traces import decode_output_id
+from inngest.core.model.runs import RunStatus
+from inngest.core.sdk.traces import decode_output_id
 from inngest.ports.data import EventFilter, RunFilter, TimeField, position
 
 MAX_PAGE = 400

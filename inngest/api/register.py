@@ -12,12 +12,13 @@ from aiohttp import web
 from msgspec import Struct
 from msgspec.structs import replace
 
+from inngest.core.decisions.crons import crons
+from inngest.core.decisions.moment import Moment
 from inngest.core.errors import StoreUnavailable
-from inngest.core.functions import App, Function
-from inngest.core.registration import InvalidRegistration, Registration, parse_registration
-from inngest.core.schedule import Moment, crons
-from inngest.core.signing import bearer_matches
-from inngest.core.transition import Transition
+from inngest.core.model.functions import App, Function
+from inngest.core.model.transition import Transition
+from inngest.core.sdk.registration import InvalidRegistration, Registration, parse_registration
+from inngest.core.sdk.signing import bearer_matches
 from inngest.ports.engine import EngineStore
 
 log = structlog.get_logger("inngest.register")

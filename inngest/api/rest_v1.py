@@ -19,7 +19,7 @@ from inngest.api.answers import (
     time_parameter,
 )
 from inngest.api.context import ApiContext
-from inngest.api.verbs import (
+from inngest.api.operations import (
     CANCEL_AHEAD,
     cancel_matching,
     cancel_run,
@@ -29,7 +29,7 @@ from inngest.api.verbs import (
     send_signal,
 )
 from inngest.api.views import cancellation_view, event_view, function_view, job_view, run_view
-from inngest.core.functions import Function
+from inngest.core.model.functions import Function
 from inngest.ports.data import Cancellation, EventFilter
 
 MAX_EVENTS = 51

@@ -7,8 +7,8 @@ from aiohttp import web
 
 from inngest.api.answers import ApiError, raw_answer
 from inngest.api.context import ApiContext
-from inngest.api.verbs import cancel_run, check_ulid
-from inngest.core.runs import Run
+from inngest.api.operations import cancel_run, check_ulid
+from inngest.core.model.runs import Run
 
 
 class RestV0:

@@ -7,11 +7,11 @@ from typing import Any
 from msgspec import Raw
 
 from inngest.api.answers import optional_time
-from inngest.core.events import Event
-from inngest.core.functions import Function, Trigger
-from inngest.core.records import RunRecord
-from inngest.core.runs import Item
-from inngest.core.times import rfc3339
+from inngest.core.model.events import Event
+from inngest.core.model.functions import Function, Trigger
+from inngest.core.model.records import RunRecord
+from inngest.core.model.runs import Item
+from inngest.core.timing.times import rfc3339
 from inngest.ports.data import Cancellation
 
 ACCOUNT = "00000000-0000-4000-a000-000000000000"

@@ -9,7 +9,7 @@ from typing import NoReturn
 import click
 
 from inngest.config.errors import ConfigError
-from inngest.services.build import build
+from inngest.services.assembly import build
 from inngest.services.settings import Settings
 
 LOG_LEVELS = ["debug", "info", "warn", "error"]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from inngest.core.calls import call_request
-from inngest.core.functions import Function
-from inngest.core.jcs import canonicalise
-from inngest.core.responses import Answer, failure, read
-from inngest.core.runs import Item, Run
-from inngest.core.signing import sign
-from inngest.core.traces import span_id, trace_id
+from inngest.core.json.jcs import canonicalise
+from inngest.core.model.functions import Function
+from inngest.core.model.runs import Item, Run
+from inngest.core.policy import CALL_SECONDS
+from inngest.core.sdk.calls import call_request
+from inngest.core.sdk.responses import Answer, failure, read
+from inngest.core.sdk.signing import sign
+from inngest.core.sdk.traces import span_id, trace_id
 from inngest.drivers.http import (
     HttpClient,
     HttpError,
@@ -20,7 +21,6 @@ from inngest.drivers.http import (
     HttpUnreachable,
 )
 
-CALL_TIMEOUT = 2 * 60 * 60.0
 """Seconds that one call may take."""
 
 
@@ -44,7 +44,7 @@ class HttpDriver:
         new_id: Callable[[], str],
         signing_keys: Sequence[str] = (),
         kind: str = "dev",
-        timeout: float = CALL_TIMEOUT,
+        timeout: float = CALL_SECONDS,
     ) -> None:
         self._client = client
         self._clock = clock

@@ -9,12 +9,11 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import msgspec
 
-from inngest.core.responses import Op
-from inngest.core.runs import Item
+from inngest.core.model.runs import Item
+from inngest.core.policy import CALL_SECONDS
+from inngest.core.sdk.responses import Op
 from inngest.drivers.http import HttpClient, HttpError, HttpResponse
 from inngest.ports.driver import GatewayReply
-
-GATEWAY_TIMEOUT = 2 * 60 * 60.0
 
 _encode = msgspec.json.Encoder().encode
 
@@ -22,7 +21,7 @@ _encode = msgspec.json.Encoder().encode
 class HttpGateway:
     """See `inngest.ports.driver.Gateway`. ``auth_key`` goes into the request and nowhere else."""
 
-    def __init__(self, client: HttpClient, timeout: float = GATEWAY_TIMEOUT) -> None:
+    def __init__(self, client: HttpClient, timeout: float = CALL_SECONDS) -> None:
         self._client = client
         self._timeout = timeout
 

@@ -12,10 +12,10 @@ from typing import Protocol, TypeAlias
 
 from msgspec import Struct
 
-from inngest.core.events import Event
-from inngest.core.history import History
-from inngest.core.records import RunRecord
-from inngest.core.runs import RunStatus
+from inngest.core.model.events import Event
+from inngest.core.model.history import History
+from inngest.core.model.records import RunRecord
+from inngest.core.model.runs import RunStatus
 
 
 class TimeField(StrEnum):

@@ -6,9 +6,9 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from inngest.core.functions import Function
-from inngest.core.responses import Answer
-from inngest.core.runs import Item, Run
+from inngest.core.model.functions import Function
+from inngest.core.model.runs import Item, Run
+from inngest.core.sdk.responses import Answer
 
 
 class Driver(Protocol):

@@ -11,11 +11,11 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from inngest.core.events import Event
-from inngest.core.functions import App, Function
-from inngest.core.history import History
-from inngest.core.runs import Item, Leased, Pause, Queue, Run
-from inngest.core.transition import Committed, Lease, Transition
+from inngest.core.model.events import Event
+from inngest.core.model.functions import App, Function
+from inngest.core.model.history import History
+from inngest.core.model.runs import Item, Leased, Pause, Queue, Run
+from inngest.core.model.transition import Committed, Lease, Transition
 
 
 class Work(Struct):

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from inngest.core.events import Event
+from inngest.core.model.events import Event
 
 
 class Delivery(Struct):

@@ -13,10 +13,10 @@ from typing import TextIO
 
 import msgspec
 
-from inngest.core.events import RESERVED, Event
-from inngest.core.history import History, Outcome, What
-from inngest.core.runs import RunStatus
-from inngest.core.transition import Committed, CreateRun, Record, Transition
+from inngest.core.model.events import RESERVED, Event
+from inngest.core.model.history import History, Outcome, What
+from inngest.core.model.runs import RunStatus
+from inngest.core.model.transition import Committed, CreateRun, Record, Transition
 from inngest.services.registry import RegistryCache
 
 LINES_PER_SECOND = 200

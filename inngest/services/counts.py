@@ -9,9 +9,9 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from time import perf_counter
 
-from inngest.core.history import Outcome, What
-from inngest.core.runs import RunStatus
-from inngest.core.transition import Committed, CreateRun, EndRun, Record, Transition
+from inngest.core.model.history import Outcome, What
+from inngest.core.model.runs import RunStatus
+from inngest.core.model.transition import Committed, CreateRun, EndRun, Record, Transition
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200)
 """Upper bounds of buckets: from the time of a local call to the longest one that is allowed."""

@@ -10,13 +10,14 @@ from collections.abc import Sequence
 
 import structlog
 
-from inngest.core.advance import advance, begin, expire, gateway_result
-from inngest.core.building import Call
+from inngest.core.decisions.advance import advance, begin, expire, gateway_result
+from inngest.core.decisions.draft import Call
 from inngest.core.errors import StoreUnavailable
-from inngest.core.functions import Function
-from inngest.core.responses import failure, has_failed
-from inngest.core.runs import CALLS, Item, Kind, Leased, Queue
-from inngest.core.transition import Complete, Lease, Retry, Transition
+from inngest.core.model.functions import Function
+from inngest.core.model.runs import CALLS, Item, Kind, Leased, Queue
+from inngest.core.model.transition import Complete, Lease, Retry, Transition
+from inngest.core.policy import CAPACITY, LEASE
+from inngest.core.sdk.responses import failure, has_failed
 from inngest.ports.driver import Driver, Gateway
 from inngest.ports.engine import Take
 from inngest.services.backoff import backoff
@@ -26,10 +27,6 @@ from inngest.services.runtime import Observer, Runtime
 
 log = structlog.get_logger("inngest.executor")
 
-LEASE = 30_000
-"""How long (ms) an item belongs to an executor that is not heard of."""
-CAPACITY = 1000
-"""Items that one executor works on at once."""
 _IDLE_SECONDS = 30.0
 _UNKNOWN_FUNCTION_RETRY = 60_000
 _REGISTRY_FAILURES = 5

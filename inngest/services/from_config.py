@@ -20,8 +20,8 @@ from inngest.config.model import (
     SqliteService,
     SqsService,
 )
-from inngest.core.durations import InvalidDuration, parse_duration
-from inngest.core.signing import check_signing_key
+from inngest.core.sdk.signing import check_signing_key
+from inngest.core.timing.durations import InvalidDuration, parse_duration
 from inngest.services.redis_url import redis_server
 from inngest.services.settings import (
     SERVICES,

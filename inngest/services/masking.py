@@ -8,7 +8,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from structlog.typing import EventDict, WrappedLogger
 
-from inngest.core.signing import hashed_key, normalise_key
+from inngest.core.sdk.signing import hashed_key, normalise_key
 from inngest.services.settings import RedisServer, Settings
 
 HIDDEN = "***"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import structlog
 
-from inngest.core.history import Outcome, What
-from inngest.core.transition import Committed, Record, Transition
+from inngest.core.model.history import Outcome, What
+from inngest.core.model.transition import Committed, Record, Transition
 
 log = structlog.get_logger("inngest.outputs")
 

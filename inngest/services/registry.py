@@ -6,10 +6,10 @@ import asyncio
 
 import structlog
 
+from inngest.core.decisions.matching import trigger_names
 from inngest.core.errors import StoreUnavailable
-from inngest.core.events import INVOKED, Event
-from inngest.core.functions import App, Function
-from inngest.core.schedule import trigger_names
+from inngest.core.model.events import INVOKED, Event
+from inngest.core.model.functions import App, Function
 from inngest.ports.engine import EngineStore, Registry
 from inngest.services.backoff import backoff
 

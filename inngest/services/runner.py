@@ -7,25 +7,24 @@ from collections.abc import Sequence
 
 import structlog
 
-from inngest.core.advance import cancel, resume
+from inngest.core.decisions.advance import cancel, resume
+from inngest.core.decisions.collectors import collected
+from inngest.core.decisions.crons import tick
+from inngest.core.decisions.invocations import unknown_function
+from inngest.core.decisions.matching import matches
+from inngest.core.decisions.meeting import invoke_result, may_meet
+from inngest.core.decisions.moment import Moment
+from inngest.core.decisions.repair import repair
+from inngest.core.decisions.schedule import schedule
 from inngest.core.errors import StoreUnavailable
-from inngest.core.events import INVOKED, Event, decode_event
 from inngest.core.expr import EvaluationError, Expression, ExpressionError, compile_bound
-from inngest.core.functions import Function
-from inngest.core.history import What
-from inngest.core.repair import repair
-from inngest.core.resume import invoke_result, may_meet
-from inngest.core.runs import Item, Kind, Pause, PauseKind, Queue
-from inngest.core.schedule import (
-    Moment,
-    collected,
-    matches,
-    schedule,
-    tick,
-    unknown_function,
-)
-from inngest.core.times import MINUTE
-from inngest.core.transition import Complete, CreateRun, Emit, Lease, Record, TakeLock, Transition
+from inngest.core.model.events import INVOKED, Event, decode_event
+from inngest.core.model.functions import Function
+from inngest.core.model.history import What
+from inngest.core.model.runs import Item, Kind, Pause, PauseKind, Queue
+from inngest.core.model.transition import Complete, CreateRun, Emit, Lease, Record, TakeLock, Transition
+from inngest.core.policy import LEASE
+from inngest.core.timing.times import MINUTE
 from inngest.services.backoff import backoff
 from inngest.services.counts import RunnerCounts
 from inngest.services.loop import Loop
@@ -35,7 +34,6 @@ log = structlog.get_logger("inngest.runner")
 
 GROUP = "runner"
 _FETCH = 500
-_LEASE = 30_000
 _IDLE_SECONDS = 30.0
 _REAP_SECONDS = 60.0
 _ORPHAN_AGE = 5 * MINUTE
@@ -244,7 +242,7 @@ class Runner:
 
     async def _items(self) -> None:
         now = self._runtime.clock()
-        work = await self._engine.lease(Queue.RUNNER, 100, now, now + _LEASE)
+        work = await self._engine.lease(Queue.RUNNER, 100, now, now + LEASE)
         transitions = []
         for leased in work.items:
             item = leased.item

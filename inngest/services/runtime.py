@@ -9,9 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from inngest.api.context import Limits
-from inngest.core.ids import UlidFactory
-from inngest.core.schedule import Moment
-from inngest.core.transition import Committed, Transition
+from inngest.core.decisions.moment import Moment
+from inngest.core.model.ids import UlidFactory
+from inngest.core.model.transition import Committed, Transition
 from inngest.ports.data import DataStore
 from inngest.ports.engine import EngineStore
 from inngest.ports.stream import EventStream

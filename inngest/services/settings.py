@@ -9,15 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from inngest.core.building import MAX_STATE, MAX_STEPS
+from inngest.core.policy import CAPACITY, MAX_BODY, MAX_EVENT, MAX_STATE, MAX_STEPS
 
 SERVICES = ("event-api", "core-api", "runner", "executor")
 """In the order in which they start."""
 
 GRACE_SECONDS = 30.0
-CAPACITY = 1000
-MAX_EVENT = 3 * 1024 * 1024
-MAX_BODY = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,10 @@ from msgspec import Struct
 
 from inngest.api.register import NO_SIGNING_KEY, SERVER_KIND, RegisterContext, server_kind
 from inngest.core.errors import StoreUnavailable
-from inngest.core.functions import App
-from inngest.core.jcs import canonical
-from inngest.core.registration import normalise_url
-from inngest.core.signing import sign
+from inngest.core.json.jcs import canonical
+from inngest.core.model.functions import App
+from inngest.core.sdk.registration import normalise_url
+from inngest.core.sdk.signing import sign
 from inngest.drivers.http import HttpClient, HttpError, HttpResponse, UnsupportedUrl
 from inngest.ports.engine import Registry
 

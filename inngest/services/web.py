@@ -11,7 +11,7 @@ from aiohttp.typedefs import Middleware
 
 from inngest.api.cors import cors
 from inngest.api.errors import json_errors
-from inngest.services.settings import MAX_BODY
+from inngest.core.policy import MAX_BODY
 from inngest.services.supervisor import START_SECONDS
 
 log = structlog.get_logger("inngest.web")

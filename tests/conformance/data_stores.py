@@ -10,10 +10,10 @@ from msgspec import Raw
 
 from inngest.backends.memory.data import MemoryDataStore
 from inngest.backends.sqlite.data import SqliteDataStore
-from inngest.core.events import Event
-from inngest.core.history import History, Outcome, What
-from inngest.core.ids import ulid
-from inngest.core.runs import RunStatus
+from inngest.core.model.events import Event
+from inngest.core.model.history import History, Outcome, What
+from inngest.core.model.ids import ulid
+from inngest.core.model.runs import RunStatus
 from inngest.ports.data import DataStore
 
 Make = Callable[[Path], Awaitable[DataStore]]

@@ -6,11 +6,22 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from inngest.core.events import Event
-from inngest.core.functions import App, Concurrency, Function, Throttle
-from inngest.core.history import History, What
-from inngest.core.runs import Cell, Item, Kind, Leased, Partition, Pause, PauseKind, Queue, Run, start_job
-from inngest.core.transition import (
+from inngest.core.model.events import Event
+from inngest.core.model.functions import App, Concurrency, Function, Throttle
+from inngest.core.model.history import History, What
+from inngest.core.model.runs import (
+    Cell,
+    Item,
+    Kind,
+    Leased,
+    Partition,
+    Pause,
+    PauseKind,
+    Queue,
+    Run,
+    start_job,
+)
+from inngest.core.model.transition import (
     Committed,
     Complete,
     CreateRun,

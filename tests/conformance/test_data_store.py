@@ -14,8 +14,8 @@ from msgspec import Raw
 from inngest.backends.memory.data import MemoryDataStore
 from inngest.backends.sqlite.data import SqliteDataStore
 from inngest.core.errors import StoreUnavailable
-from inngest.core.history import History, What
-from inngest.core.runs import RunStatus
+from inngest.core.model.history import History, What
+from inngest.core.model.runs import RunStatus
 from inngest.ports.data import Cancellation, DataStore, EventFilter, RunFilter, TimeField, position
 
 ALL = RunFilter()

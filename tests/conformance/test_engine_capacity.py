@@ -6,9 +6,9 @@ from typing import Any
 
 from engine_bench import FN, HOUR, OTHER, Bench, function, partition, token
 
-from inngest.core.functions import Throttle
-from inngest.core.runs import Cell, Kind, Leased, Run, RunStatus
-from inngest.core.transition import CreateRun, EndRun, Enqueue, Retry
+from inngest.core.model.functions import Throttle
+from inngest.core.model.runs import Cell, Kind, Leased, Run, RunStatus
+from inngest.core.model.transition import CreateRun, EndRun, Enqueue, Retry
 
 
 def _parts(fn: str, *cells: Cell, key: str = "", **start: Any) -> dict[str, Any]:

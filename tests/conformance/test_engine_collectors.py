@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 from engine_bench import Bench, runner_partition, token
 
-from inngest.core.runs import Kind, Leased, Queue
-from inngest.core.transition import Collect, Drop
+from inngest.core.model.runs import Kind, Leased, Queue
+from inngest.core.model.transition import Collect, Drop
 
 PERIOD = 10_000
 

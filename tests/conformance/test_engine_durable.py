@@ -6,10 +6,9 @@ import msgspec
 import pytest
 from engine_bench import FN, HOUR, Bench, function, partition, runner_partition
 
-from inngest.core import gcra
-from inngest.core.functions import Throttle
-from inngest.core.runs import Cell, Kind, PauseKind, Queue, RunStatus, signal_name
-from inngest.core.transition import (
+from inngest.core.model.functions import Throttle
+from inngest.core.model.runs import Cell, Kind, PauseKind, Queue, RunStatus, signal_name
+from inngest.core.model.transition import (
     Admit,
     Adopt,
     Await,
@@ -32,6 +31,7 @@ from inngest.core.transition import (
     TakePause,
     Unclaimed,
 )
+from inngest.core.timing import gcra
 
 pytestmark = pytest.mark.durable
 

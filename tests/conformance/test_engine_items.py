@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from engine_bench import FN, HOUR, LEASE, Bench, partition, runner_partition
 
-from inngest.core.runs import Item, Kind, PauseKind, Queue, RunStatus
-from inngest.core.schedule import timers
-from inngest.core.transition import (
+from inngest.core.model.runs import Item, Kind, PauseKind, Queue, RunStatus, timers
+from inngest.core.model.transition import (
     Adopt,
     Await,
     Complete,

@@ -7,8 +7,8 @@ import asyncio
 import pytest
 from engine_bench import FN, HOUR, LEASE, OTHER, Bench, function, partition, token
 
-from inngest.core.runs import Cell, Kind, Leased, Queue, Run, RunStatus
-from inngest.core.transition import (
+from inngest.core.model.runs import Cell, Kind, Leased, Queue, Run, RunStatus
+from inngest.core.model.transition import (
     Adopt,
     Await,
     Complete,

@@ -7,9 +7,9 @@ import asyncio
 import pytest
 from engine_bench import FN, HOUR, OTHER, Bench, function
 
-from inngest.core.functions import App, Trigger
-from inngest.core.runs import Kind, PauseKind, RunStatus
-from inngest.core.transition import EndRun, Enqueue, PutPause, Record, SaveStep
+from inngest.core.model.functions import App, Trigger
+from inngest.core.model.runs import Kind, PauseKind, RunStatus
+from inngest.core.model.transition import EndRun, Enqueue, PutPause, Record, SaveStep
 
 # -- the registry --
 

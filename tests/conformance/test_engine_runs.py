@@ -7,8 +7,8 @@ import asyncio
 import pytest
 from engine_bench import FN, HOUR, Bench
 
-from inngest.core.runs import UNSET_VERSION, Kind, Pause, PauseKind, Run, RunStatus, signal_name
-from inngest.core.transition import (
+from inngest.core.model.runs import UNSET_VERSION, Kind, Pause, PauseKind, Run, RunStatus, signal_name
+from inngest.core.model.transition import (
     Adopt,
     Await,
     Begin,

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from engine_bench import FN, HOUR, OTHER, Bench, partition
 
-from inngest.core import gcra
-from inngest.core.runs import Cell, Kind, RunStatus
-from inngest.core.transition import Admit, CreateRun, Emit, EndRun, Enqueue, TakeLock, Transition, Unclaimed
+from inngest.core.model.runs import Cell, Kind, RunStatus
+from inngest.core.model.transition import (
+    Admit,
+    CreateRun,
+    Emit,
+    EndRun,
+    Enqueue,
+    TakeLock,
+    Transition,
+    Unclaimed,
+)
+from inngest.core.timing import gcra
 
 LIMIT = gcra.rate_limit(1, 60_000)  # one a minute
 

@@ -6,8 +6,8 @@ import msgspec
 import pytest
 from engine_bench import FN, Bench, token
 
-from inngest.core.runs import RunStatus
-from inngest.core.transition import (
+from inngest.core.model.runs import RunStatus
+from inngest.core.model.transition import (
     Await,
     Begin,
     Complete,

@@ -14,11 +14,10 @@ from redis_places import redis_engine
 
 from inngest.backends.memory.engine import MemoryEngineStore
 from inngest.backends.redis.engine import RedisEngineStore
-from inngest.core import gcra
-from inngest.core.events import Event
-from inngest.core.functions import App, Concurrency, Function, Throttle
-from inngest.core.history import History, What
-from inngest.core.runs import (
+from inngest.core.model.events import Event
+from inngest.core.model.functions import App, Concurrency, Function, Throttle
+from inngest.core.model.history import History, What
+from inngest.core.model.runs import (
     CALLS,
     Cell,
     Item,
@@ -30,9 +29,9 @@ from inngest.core.runs import (
     Queue,
     Run,
     RunStatus,
+    timers,
 )
-from inngest.core.schedule import timers
-from inngest.core.transition import (
+from inngest.core.model.transition import (
     Admit,
     Adopt,
     Await,
@@ -60,6 +59,7 @@ from inngest.core.transition import (
     Transition,
     Unclaimed,
 )
+from inngest.core.timing import gcra
 from inngest.ports.engine import Take
 
 T = TypeVar("T")

@@ -12,7 +12,7 @@ from redis import Redis
 from redis_places import redis_engine, server
 
 from inngest.backends.redis.engine import RedisEngineStore
-from inngest.core.transition import Emit, Transition
+from inngest.core.model.transition import Emit, Transition
 
 Stores = tuple[RedisEngineStore, RedisEngineStore]
 

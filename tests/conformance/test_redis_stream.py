@@ -15,7 +15,7 @@ from redis_places import DEAD_AFTER, kill, redis_stream, server
 from inngest.backends.redis.scripts import STREAM_TRIM
 from inngest.backends.redis.stream import RedisEventStream
 from inngest.core.errors import StoreUnavailable
-from inngest.core.events import Event
+from inngest.core.model.events import Event
 from inngest.ports.stream import Delivery
 
 KEY = "inngest:{stream}"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from msgspec import Raw
 
-from inngest.core.events import Event
+from inngest.core.model.events import Event
 from inngest.ports.stream import Delivery, EventStream
 
 

@@ -23,7 +23,7 @@ from aiohttp import ClientError, ClientSession, ClientTimeout
 from processes import Redis, Server
 from stub_app import FUNCTIONS, StubApp
 
-from inngest.core.signing import hashed_key
+from inngest.core.sdk.signing import hashed_key
 from inngest.ports.engine import EngineStore
 
 KILLS = 12

@@ -9,7 +9,7 @@ from typing import Any
 
 from aiohttp import ClientSession, web
 
-from inngest.core.signing import hashed_key
+from inngest.core.sdk.signing import hashed_key
 
 STEP = sha1(b"long").hexdigest()
 EVENT = "test/long"

@@ -12,11 +12,11 @@ from inngest.backends.memory.data import MemoryDataStore
 from inngest.backends.memory.engine import MemoryEngineStore
 from inngest.backends.memory.stream import MemoryEventStream
 from inngest.core.errors import StoreUnavailable
-from inngest.core.events import Event
-from inngest.core.functions import App, Function, Trigger
-from inngest.core.responses import Answer, Reported, read_steps
-from inngest.core.runs import Item, Queue, Run
-from inngest.core.transition import Committed, Emit, Transition
+from inngest.core.model.events import Event
+from inngest.core.model.functions import App, Function, Trigger
+from inngest.core.model.runs import Item, Queue, Run
+from inngest.core.model.transition import Committed, Emit, Transition
+from inngest.core.sdk.responses import Answer, Reported, read_steps
 from inngest.ports.driver import GatewayReply
 from inngest.ports.engine import Take, Work
 from inngest.services.executor import Executor

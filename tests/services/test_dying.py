@@ -16,8 +16,8 @@ from slow_app import EVENT, SlowApp
 
 from inngest.backends.sqlite.engine import SqliteEngineStore
 from inngest.backends.sqlite.journal import Journal
-from inngest.core.runs import Kind
-from inngest.services.build import build
+from inngest.core.model.runs import Kind
+from inngest.services.assembly import build
 from inngest.services.settings import SERVICES, Listen, Settings, Sqlite
 from inngest.services.supervisor import Service, Supervisor
 from inngest.services.web import WebServer

@@ -13,8 +13,8 @@ from inngest.backends.memory.data import MemoryDataStore
 from inngest.backends.memory.engine import MemoryEngineStore
 from inngest.backends.memory.stream import MemoryEventStream
 from inngest.backends.sqlite.data import SqliteDataStore
-from inngest.core.events import Event
-from inngest.core.ids import ulid
+from inngest.core.model.events import Event
+from inngest.core.model.ids import ulid
 from inngest.ports.data import Cancellation, DataStore, EventFilter
 from inngest.services import janitor
 from inngest.services.janitor import Janitor

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from inngest.core.signing import hashed_key
+from inngest.core.sdk.signing import hashed_key
 from inngest.services.masking import HIDDEN, Mask, secrets_of
 from inngest.services.settings import InMemory, Listen, RedisServer, Settings
 

@@ -14,11 +14,11 @@ from slow_app import EVENT, SlowApp
 
 from inngest.api.intake import Intake
 from inngest.core.errors import StoreUnavailable
-from inngest.core.history import History, Outcome, What
-from inngest.core.runs import RunStatus
-from inngest.core.transition import Committed, EndRun, Record, Transition
+from inngest.core.model.history import History, Outcome, What
+from inngest.core.model.runs import RunStatus
+from inngest.core.model.transition import Committed, EndRun, Record, Transition
 from inngest.ports.engine import Stats
-from inngest.services.build import build
+from inngest.services.assembly import build
 from inngest.services.counts import (
     CommitCounts,
     Distribution,

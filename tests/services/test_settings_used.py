@@ -15,9 +15,9 @@ from aiohttp import ClientSession
 from service_rig import until
 from slow_app import EVENT, SlowApp
 
-from inngest.core.history import History, Outcome, What
-from inngest.core.transition import Committed, Record, Transition
-from inngest.services.build import build
+from inngest.core.model.history import History, Outcome, What
+from inngest.core.model.transition import Committed, Record, Transition
+from inngest.services.assembly import build
 from inngest.services.outputs import MAX_CHARACTERS, log_outputs
 from inngest.services.settings import SERVICES, InMemory, Listen, Settings
 from inngest.services.web import WebServer

@@ -23,6 +23,17 @@ ALLOWED = {
     "cli": {"cli", "services", "config", "core"},
 }
 
+CORE = {
+    "json": {"json"},
+    "timing": {"timing"},
+    "policy": {"policy", "timing"},
+    "expr": {"expr"},
+    "model": {"model", "json", "timing", "policy", "expr"},
+    "sdk": {"sdk", "model", "json", "timing", "policy", "expr"},
+    "decisions": {"decisions", "sdk", "model", "json", "timing", "policy", "expr"},
+}
+"""The rooms of core; its errors are everybody's."""
+
 PURE = {
     "asyncio",
     "socket",
@@ -56,6 +67,23 @@ def test_a_room_depends_only_on_those_below_it(room: str) -> None:
         if name.startswith("inngest.") and name.split(".")[1] not in ALLOWED[room]
     ]
     assert wrong == []
+
+
+@pytest.mark.parametrize("room", CORE)
+def test_a_room_of_core_depends_only_on_those_below_it(room: str) -> None:
+    place = PACKAGE / "core" / room
+    wrong = [
+        f"{path.relative_to(PACKAGE)} imports {name}"
+        for path in (place.rglob("*.py") if place.is_dir() else [place.with_suffix(".py")])
+        for name in imports(path)
+        if name.startswith("inngest.core.") and name.split(".")[2] not in CORE[room] | {"errors"}
+    ]
+    assert wrong == []
+
+
+def test_every_room_of_core_is_known() -> None:
+    found = {path.stem for path in (PACKAGE / "core").iterdir() if not path.name.startswith("__")}
+    assert found == {*CORE, "errors"}
 
 
 def test_every_room_is_known() -> None:

@@ -12,9 +12,9 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from inngest.core.events import RESERVED, Event
-from inngest.core.history import History, What
-from inngest.core.records import RunRecord, opened, update
+from inngest.core.model.events import RESERVED, Event
+from inngest.core.model.history import History, What
+from inngest.core.model.records import RunRecord, opened, update
 from inngest.ports.data import Cancellation, EventFilter, Position, RunFilter, TimeField, position
 
 MAX_EVENTS = 100_000

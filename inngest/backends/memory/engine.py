@@ -14,12 +14,12 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from inngest.backends.memory.effects import Collector, EngineState, RunState
+from inngest.backends.memory.apply import Collector, EngineState, RunState
 from inngest.backends.memory.queue import Entry, State
-from inngest.core.events import Event
-from inngest.core.functions import App, Function
-from inngest.core.runs import Item, Leased, Pause, PauseKind, Queue, Run
-from inngest.core.transition import Committed, Lease, Transition
+from inngest.core.model.events import Event
+from inngest.core.model.functions import App, Function
+from inngest.core.model.runs import Item, Leased, Pause, PauseKind, Queue, Run
+from inngest.core.model.transition import Committed, Lease, Transition
 from inngest.ports.engine import EventOutbox, HistoryOutbox, Registry, Stats, Take, Work
 
 __all__ = ["Collector", "MemoryEngineStore", "RunState"]

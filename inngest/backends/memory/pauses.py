@@ -5,9 +5,9 @@ An event meets only the waits it can match: a million waits on other values cost
 
 from __future__ import annotations
 
-from inngest.core.events import Event
 from inngest.core.expr import term_value, value_at
-from inngest.core.runs import Pause
+from inngest.core.model.events import Event
+from inngest.core.model.runs import Pause
 
 Bucket = dict[str, Pause]
 

@@ -17,9 +17,9 @@ from collections.abc import Callable
 from enum import IntEnum
 
 from inngest.backends.memory.expiring import Expiring
-from inngest.core import gcra
-from inngest.core.functions import UNLIMITED, Function
-from inngest.core.runs import CALLS, Cell, Item, Kind, Partition, Queue
+from inngest.core.model.functions import UNLIMITED, Function
+from inngest.core.model.runs import CALLS, Cell, Item, Kind, Partition, Queue
+from inngest.core.timing import gcra
 
 _US = 1000
 SWEEP = 1000

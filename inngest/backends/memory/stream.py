@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Iterable, Sequence
 
-from inngest.core.events import Event
+from inngest.core.model.events import Event
 from inngest.ports.stream import Delivery
 
 CAPACITY = 100_000

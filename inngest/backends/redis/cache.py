@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 
-from inngest.core.runs import Run
-from inngest.core.transition import Await, CreateRun, SaveStep, Transition
+from inngest.core.model.runs import Run
+from inngest.core.model.transition import Await, CreateRun, SaveStep, Transition
 
 MAX_BYTES = 64 * 1024 * 1024
 """Bytes of events and step results that are kept; one run alone may be larger."""

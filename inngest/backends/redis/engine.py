@@ -25,11 +25,11 @@ from inngest.backends.redis.scripts import (
     RUN_ITEMS,
 )
 from inngest.core.errors import StoreUnavailable
-from inngest.core.events import Event
 from inngest.core.expr import term_value, value_at
-from inngest.core.functions import App, Function
-from inngest.core.runs import Item, Leased, Pause, Queue, Run
-from inngest.core.transition import Committed, EndRun, Lease, Transition
+from inngest.core.model.events import Event
+from inngest.core.model.functions import App, Function
+from inngest.core.model.runs import Item, Leased, Pause, Queue, Run
+from inngest.core.model.transition import Committed, EndRun, Lease, Transition
 from inngest.ports.engine import EventOutbox, HistoryOutbox, Registry, Stats, Take, Work
 
 PREFIX = "inngest:"

@@ -13,8 +13,8 @@ from inngest.backends.redis.bell import Bell
 from inngest.backends.redis.link import Link
 from inngest.backends.redis.scripts import PUT_APP
 from inngest.backends.redis.wire import encode, opaque
-from inngest.core import gcra
-from inngest.core.functions import App, Function
+from inngest.core.model.functions import App, Function
+from inngest.core.timing import gcra
 from inngest.ports.engine import Registry
 
 VERSION = "version"

@@ -16,7 +16,7 @@ import msgspec
 from inngest.backends.redis.link import Command, Link
 from inngest.backends.redis.scripts import STREAM_BACKLOG, STREAM_CLAIM, STREAM_OPEN, STREAM_TRIM
 from inngest.core.errors import StoreUnavailable
-from inngest.core.events import Event, decode_event
+from inngest.core.model.events import Event, decode_event
 from inngest.ports.stream import Delivery
 
 DEAD_AFTER = 10.0

@@ -12,9 +12,9 @@ from typing import Any
 
 import msgspec
 
-from inngest.core.history import History
-from inngest.core.runs import CALLS, Item, Kind, Leased, Partition, Pause, PauseKind, Run, digest
-from inngest.core.transition import (
+from inngest.core.model.history import History
+from inngest.core.model.runs import CALLS, Item, Kind, Leased, Partition, Pause, PauseKind, Run, digest
+from inngest.core.model.transition import (
     Admit,
     Adopt,
     Await,

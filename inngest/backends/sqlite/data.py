@@ -16,10 +16,10 @@ import msgspec
 
 from inngest.backends.sqlite.errors import is_busy, is_full
 from inngest.core.errors import StoreUnavailable, StoreUnusable
-from inngest.core.events import RESERVED, Event, decode_event
-from inngest.core.history import History, What
-from inngest.core.records import RunRecord, opened
-from inngest.core.runs import RunStatus
+from inngest.core.model.events import RESERVED, Event, decode_event
+from inngest.core.model.history import History, What
+from inngest.core.model.records import RunRecord, opened
+from inngest.core.model.runs import RunStatus
 from inngest.ports.data import Cancellation, EventFilter, Position, RunFilter, TimeField
 
 T = TypeVar("T")

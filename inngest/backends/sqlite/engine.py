@@ -14,15 +14,14 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from inngest.backends.memory.effects import Collector, RunState
+from inngest.backends.memory.apply import Collector, RunState
 from inngest.backends.memory.engine import MemoryEngineStore
 from inngest.backends.memory.expiring import Expiring
 from inngest.backends.memory.queue import Entry
 from inngest.backends.sqlite.journal import PUT_META, Journal, Statement
-from inngest.core.functions import App, Function
-from inngest.core.history import History
-from inngest.core.runs import CALLS, Item, Kind, Partition, Pause, Run
-from inngest.core.schedule import runner_items, timers
+from inngest.core.model.functions import App, Function
+from inngest.core.model.history import History
+from inngest.core.model.runs import CALLS, Item, Kind, Partition, Pause, Run, runner_items, timers
 
 EPOCHS_PER_BOOT = 1 << 20
 """More than any item is leased between two starts."""

@@ -10,7 +10,7 @@ import msgspec
 
 from inngest.backends.memory.stream import MemoryEventStream
 from inngest.backends.sqlite.journal import PUT_META, Journal, Statement
-from inngest.core.events import Event, decode_event
+from inngest.core.model.events import Event, decode_event
 from inngest.ports.stream import Delivery
 
 _pack = msgspec.msgpack.Encoder().encode

@@ -18,14 +18,16 @@ from inngest.api.routes import core_routes
 from inngest.backends.memory.data import MemoryDataStore
 from inngest.backends.memory.engine import MemoryEngineStore
 from inngest.backends.memory.stream import MemoryEventStream
-from inngest.core.advance import Call, advance
-from inngest.core.events import Event
-from inngest.core.functions import App, Function, Trigger
-from inngest.core.ids import UlidFactory, app_uuid, function_uuid
-from inngest.core.responses import Failure, Reported, Returned, Step, error_object, read_steps
-from inngest.core.runs import Leased, Queue
-from inngest.core.schedule import Moment, schedule
-from inngest.core.transition import CreateRun
+from inngest.core.decisions.advance import advance
+from inngest.core.decisions.draft import Call
+from inngest.core.decisions.moment import Moment
+from inngest.core.decisions.schedule import schedule
+from inngest.core.model.events import Event
+from inngest.core.model.functions import App, Function, Trigger
+from inngest.core.model.ids import UlidFactory, app_uuid, function_uuid
+from inngest.core.model.runs import Leased, Queue
+from inngest.core.model.transition import CreateRun
+from inngest.core.sdk.responses import Failure, Reported, Returned, Step, error_object, read_steps
 from inngest.services.registry import RegistryCache
 
 T0 = 1_790_000_000_000

@@ -10,7 +10,7 @@ from api_world import World
 
 from inngest.api.routes import core_routes
 from inngest.core.errors import StoreUnavailable
-from inngest.core.signing import hashed_key
+from inngest.core.sdk.signing import hashed_key
 
 KEY = "signkey-test-" + "ab" * 32
 UNKNOWN = "01ARZ3NDEKTSV4RRFFQ69G5FAV"

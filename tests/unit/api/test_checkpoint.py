@@ -6,10 +6,10 @@ import pytest
 from api_world import APP, ORDER, T0, World, reported, returned, step_run
 from msgspec.structs import replace
 
-from inngest.core.advance import begin
-from inngest.core.history import What
-from inngest.core.runs import Kind, Leased, RunStatus
-from inngest.core.schedule import Moment
+from inngest.core.decisions.advance import begin
+from inngest.core.decisions.moment import Moment
+from inngest.core.model.history import What
+from inngest.core.model.runs import Kind, Leased, RunStatus
 
 UNKNOWN = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 

@@ -17,8 +17,8 @@ from inngest.api.errors import json_errors
 from inngest.api.events import SEED, EventApi
 from inngest.backends.memory.stream import MemoryEventStream
 from inngest.core.errors import StoreUnavailable
-from inngest.core.events import Event
-from inngest.core.ids import UlidFactory
+from inngest.core.model.events import Event
+from inngest.core.model.ids import UlidFactory
 
 NOW = 1_790_000_000_000
 MAX_EVENT = 2_000

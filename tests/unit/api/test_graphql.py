@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from api_world import APP, ORDER, T0, Sync, World, failed, reported, returned, step_run
 
-from inngest.core.events import INVOKED
-from inngest.core.ids import hashed_step_id
-from inngest.core.runs import RunStatus
-from inngest.core.times import rfc3339
+from inngest.core.model.events import INVOKED
+from inngest.core.model.ids import hashed_step_id
+from inngest.core.model.runs import RunStatus
+from inngest.core.timing.times import rfc3339
 
 UNKNOWN = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 SINCE = rfc3339(T0 - 1000)
@@ -450,8 +450,8 @@ async def test_a_run_is_repeated_from_a_step(world: World) -> None:
 
 
 def _expired(leased: Any) -> Any:
-    from inngest.core.advance import expire
-    from inngest.core.schedule import Moment
+    from inngest.core.decisions.advance import expire
+    from inngest.core.decisions.moment import Moment
 
     return expire(leased.run, ORDER, leased.item, Moment(now=T0 + 2000, new_id=lambda: UNKNOWN))
 

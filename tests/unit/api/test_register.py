@@ -16,12 +16,12 @@ from aiohttp.test_utils import TestClient, TestServer
 from inngest.api.register import RegisterApi, register
 from inngest.backends.memory.engine import MemoryEngineStore
 from inngest.core.errors import StoreUnavailable
-from inngest.core.functions import App, Function
-from inngest.core.ids import UlidFactory, app_uuid, function_uuid
-from inngest.core.registration import parse_registration
-from inngest.core.runs import Item, Queue
-from inngest.core.signing import hashed_key
-from inngest.core.transition import Lease
+from inngest.core.model.functions import App, Function
+from inngest.core.model.ids import UlidFactory, app_uuid, function_uuid
+from inngest.core.model.runs import Item, Queue
+from inngest.core.model.transition import Lease
+from inngest.core.sdk.registration import parse_registration
+from inngest.core.sdk.signing import hashed_key
 from inngest.ports.engine import Registry
 
 BODIES: dict[str, dict[str, Any]] = json.loads(

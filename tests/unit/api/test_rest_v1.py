@@ -6,8 +6,8 @@ import json
 import pytest
 from api_world import APP, ORDER, T0, World, reported, returned, step_run
 
-from inngest.core.runs import RunStatus
-from inngest.core.times import rfc3339
+from inngest.core.model.runs import RunStatus
+from inngest.core.timing.times import rfc3339
 
 UNKNOWN = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from inngest.core.history import History, Outcome, What
-from inngest.core.records import RunRecord
-from inngest.core.runs import RunStatus
-from inngest.core.traces import (
+from inngest.core.model.history import History, Outcome, What
+from inngest.core.model.records import RunRecord
+from inngest.core.model.runs import RunStatus
+from inngest.core.sdk.traces import (
     Span,
     SpanStatus,
     StepOp,

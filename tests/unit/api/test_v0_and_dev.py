@@ -8,9 +8,9 @@ from api_world import APP, ORDER, T0, World, reported, returned, step_run
 from msgspec.structs import replace
 
 from inngest.api.events import SEED
-from inngest.core.events import INVOKED
-from inngest.core.functions import Trigger
-from inngest.core.ids import ulid
+from inngest.core.model.events import INVOKED
+from inngest.core.model.functions import Trigger
+from inngest.core.model.ids import ulid
 from inngest.ports.data import EventFilter
 
 UNKNOWN = "01ARZ3NDEKTSV4RRFFQ69G5FAV"

@@ -17,11 +17,10 @@ from inngest.backends.memory.queue import Entry, State
 from inngest.backends.sqlite import journal as journals
 from inngest.backends.sqlite.engine import SqliteEngineStore
 from inngest.backends.sqlite.journal import Journal
-from inngest.core import gcra
 from inngest.core.errors import StoreUnavailable
-from inngest.core.functions import App, Concurrency, Function, Throttle
-from inngest.core.history import History, What
-from inngest.core.runs import (
+from inngest.core.model.functions import App, Concurrency, Function, Throttle
+from inngest.core.model.history import History, What
+from inngest.core.model.runs import (
     CALLS,
     Cell,
     Item,
@@ -33,11 +32,11 @@ from inngest.core.runs import (
     Queue,
     Run,
     RunStatus,
+    runner_items,
     signal_name,
     timeout_job,
 )
-from inngest.core.schedule import runner_items
-from inngest.core.transition import (
+from inngest.core.model.transition import (
     Admit,
     Adopt,
     Await,
@@ -63,6 +62,7 @@ from inngest.core.transition import (
     TakePause,
     Transition,
 )
+from inngest.core.timing import gcra
 
 FN = "fn"
 HOUR = 3_600_000

@@ -12,7 +12,7 @@ from sqlite_bench import Disk, on_disk, sizes, snapshot
 from inngest.backends.sqlite.journal import Journal
 from inngest.backends.sqlite.stream import SqliteEventStream
 from inngest.core.errors import StoreUnavailable
-from inngest.core.events import Event
+from inngest.core.model.events import Event
 
 
 def events(*ids: str) -> list[Event]:

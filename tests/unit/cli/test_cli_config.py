@@ -12,7 +12,7 @@ from inngest.cli.commands import cli
 from inngest.config.catalogue import schema_source
 from inngest.config.load import read
 from inngest.config.lookup import Source
-from inngest.core.signing import check_signing_key
+from inngest.core.sdk.signing import check_signing_key
 
 
 @pytest.fixture(autouse=True)

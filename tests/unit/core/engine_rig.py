@@ -9,14 +9,17 @@ import msgspec
 from msgspec import Raw
 
 from inngest.backends.memory.engine import MemoryEngineStore
-from inngest.core.advance import Call, Policy, advance, begin, expire
-from inngest.core.events import Event, decode_event
-from inngest.core.functions import App, Function, Trigger
-from inngest.core.history import History
-from inngest.core.responses import Answer, Failure, Op, Reported, Returned, Step
-from inngest.core.runs import CALLS, Item, Leased, Pause, Queue, Run
-from inngest.core.schedule import Moment, schedule
-from inngest.core.transition import Committed, Lease, Transition
+from inngest.core.decisions.advance import advance, begin, expire
+from inngest.core.decisions.draft import Call
+from inngest.core.decisions.moment import Moment
+from inngest.core.decisions.schedule import schedule
+from inngest.core.model.events import Event, decode_event
+from inngest.core.model.functions import App, Function, Trigger
+from inngest.core.model.history import History
+from inngest.core.model.runs import CALLS, Item, Leased, Pause, Queue, Run
+from inngest.core.model.transition import Committed, Lease, Transition
+from inngest.core.policy import Policy
+from inngest.core.sdk.responses import Answer, Failure, Op, Reported, Returned, Step
 
 NOW = 1_700_000_000_000
 FN = "00000000-0000-0000-0000-00000000000f"

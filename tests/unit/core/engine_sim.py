@@ -16,15 +16,29 @@ from msgspec import Raw
 
 from inngest.backends.memory.engine import MemoryEngineStore
 from inngest.backends.memory.queue import State
-from inngest.core.advance import Call, Policy, advance, begin, cancel, expire, gateway_result, resume
-from inngest.core.checkpoints import checkpoint
-from inngest.core.events import FINISHED, Event, decode_event
-from inngest.core.functions import App, Concurrency, Function, Trigger
-from inngest.core.history import History, What
-from inngest.core.responses import Answer, Failure, Op, Reported, Returned, Step
-from inngest.core.runs import CALLS, Item, Kind, Leased, Pause, PauseKind, Queue, Run, RunStatus, signal_name
-from inngest.core.schedule import Moment, schedule
-from inngest.core.transition import Committed, Lease, SaveStep, Transition
+from inngest.core.decisions.advance import advance, begin, cancel, expire, gateway_result, resume
+from inngest.core.decisions.checkpoints import checkpoint
+from inngest.core.decisions.draft import Call
+from inngest.core.decisions.moment import Moment
+from inngest.core.decisions.schedule import schedule
+from inngest.core.model.events import FINISHED, Event, decode_event
+from inngest.core.model.functions import App, Concurrency, Function, Trigger
+from inngest.core.model.history import History, What
+from inngest.core.model.runs import (
+    CALLS,
+    Item,
+    Kind,
+    Leased,
+    Pause,
+    PauseKind,
+    Queue,
+    Run,
+    RunStatus,
+    signal_name,
+)
+from inngest.core.model.transition import Committed, Lease, SaveStep, Transition
+from inngest.core.policy import Policy
+from inngest.core.sdk.responses import Answer, Failure, Op, Reported, Returned, Step
 from inngest.ports.engine import Take
 
 T = TypeVar("T")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from engine_rig import NOW, Rig, event, failure, op, planned, ran
 
-from inngest.core.advance import resume
-from inngest.core.responses import Op, Returned
-from inngest.core.runs import Kind
+from inngest.core.decisions.advance import resume
+from inngest.core.model.runs import Kind
+from inngest.core.sdk.responses import Op, Returned
 
 
 async def test_planned_steps_are_called_each_for_itself() -> None:

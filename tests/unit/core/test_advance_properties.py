@@ -7,7 +7,7 @@ from engine_sim import LEASE, SWEEP, Flaky, Hand, Leaf, Par, Program, Seq, World
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from inngest.core.responses import Op
+from inngest.core.sdk.responses import Op
 
 OPS = [Op.RUN] * 7 + [Op.SLEEP, Op.WAIT, Op.GATEWAY, Op.INVOKE, Op.SIGNAL]
 

@@ -6,13 +6,14 @@ import msgspec
 import pytest
 from engine_rig import NOW, Rig, event, failure, op, planned, ran
 
-from inngest.core.advance import Policy, cancel
-from inngest.core.backoff import RETRY_DELAYS_MS
-from inngest.core.checkpoints import StepTooLarge, checkpoint
-from inngest.core.functions import DEFAULT_RETRIES
-from inngest.core.history import Outcome, What
-from inngest.core.responses import Op, Reported, Returned
-from inngest.core.runs import Kind, RunStatus
+from inngest.core.decisions.advance import cancel
+from inngest.core.decisions.checkpoints import StepTooLarge, checkpoint
+from inngest.core.model.functions import DEFAULT_RETRIES
+from inngest.core.model.history import Outcome, What
+from inngest.core.model.runs import Kind, RunStatus
+from inngest.core.policy import Policy
+from inngest.core.sdk.responses import Op, Reported, Returned
+from inngest.core.timing.backoff import RETRY_DELAYS_MS
 
 
 @pytest.mark.parametrize("version", [1, 2])

@@ -8,13 +8,14 @@ import msgspec
 import pytest
 from engine_rig import NOW, Rig, event, op, ran
 
-from inngest.core.advance import Call, cancel, expire, gateway_result, resume
-from inngest.core.events import FAILED, FINISHED, INVOKED
-from inngest.core.history import History, What
-from inngest.core.ids import app_uuid
-from inngest.core.responses import Op, Step
-from inngest.core.runs import Kind, PauseKind, Run, RunStatus, signal_name
-from inngest.core.times import YEAR
+from inngest.core.decisions.advance import cancel, expire, gateway_result, resume
+from inngest.core.decisions.draft import Call
+from inngest.core.model.events import FAILED, FINISHED, INVOKED
+from inngest.core.model.history import History, What
+from inngest.core.model.ids import app_uuid
+from inngest.core.model.runs import Kind, PauseKind, Run, RunStatus, signal_name
+from inngest.core.sdk.responses import Op, Step
+from inngest.core.timing.times import YEAR
 
 
 async def _reported(*steps: Step, **fields: Any) -> Rig:

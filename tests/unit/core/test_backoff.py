@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inngest.core.backoff import retry_delay
+from inngest.core.timing.backoff import retry_delay
 
 
 def test_the_table() -> None:

@@ -8,8 +8,9 @@ import msgspec
 import pytest
 from engine_rig import FN, Rig, event, function
 
-from inngest.core.calls import MAX_STATE_SENT, call_request, step_url
-from inngest.core.runs import Item, Kind, Run
+from inngest.core.model.runs import Item, Kind, Run
+from inngest.core.policy import MAX_STATE_SENT
+from inngest.core.sdk.calls import call_request, step_url
 
 REQUEST = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 

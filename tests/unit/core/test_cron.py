@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inngest.core.cron import InvalidCron, jitter_offset, parse_cron
 from inngest.core.errors import InngestError
+from inngest.core.timing.cron import InvalidCron, jitter_offset, parse_cron
 
 # What robfig/cron v3.0.1 answers: [expression, from ms, the next times in ms, null when it gives up].
 GOLDEN = json.loads((Path(__file__).parent / "cron_golden.json").read_text())

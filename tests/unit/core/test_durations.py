@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inngest.core.durations import (
+from inngest.core.errors import InngestError
+from inngest.core.timing.durations import (
     DAY_MS,
     InvalidDuration,
     format_duration,
@@ -17,7 +18,6 @@ from inngest.core.durations import (
     parse_sleep,
     parse_timeout,
 )
-from inngest.core.errors import InngestError
 
 NOW = 1_700_000_000_123  # 2023-11-14T22:13:20.123Z
 

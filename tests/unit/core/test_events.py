@@ -10,9 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inngest.core.errors import InvalidEvent
-from inngest.core.events import (
+from inngest.core.model.events import (
     INVOKED,
-    MAX_BATCH,
     TS_MAX,
     TS_MIN,
     Event,
@@ -21,6 +20,7 @@ from inngest.core.events import (
     internal_event,
     parse_body,
 )
+from inngest.core.policy import MAX_EVENTS
 
 NOW = 1_700_000_000_000
 SIZE = 1_000_000
@@ -60,9 +60,9 @@ def test_a_list_that_is_not_json_is_refused(body: bytes) -> None:
 
 
 def test_a_list_has_a_limit() -> None:
-    assert len(parse_body(b"[" + b",".join([b"{}"] * MAX_BATCH) + b"]")) == MAX_BATCH
+    assert len(parse_body(b"[" + b",".join([b"{}"] * MAX_EVENTS) + b"]")) == MAX_EVENTS
     with pytest.raises(InvalidEvent, match="Cannot have more than 5000 events in a batch"):
-        parse_body(b"[" + b",".join([b"{}"] * (MAX_BATCH + 1)) + b"]")
+        parse_body(b"[" + b",".join([b"{}"] * (MAX_EVENTS + 1)) + b"]")
 
 
 def test_events_before_a_bad_one_are_good() -> None:

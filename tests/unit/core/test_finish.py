@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 from engine_rig import NOW, Rig, event, failure
 
-from inngest.core.advance import cancel
-from inngest.core.events import CANCELLED, FAILED, FINISHED, INVOKED, Event
-from inngest.core.functions import Batch, Trigger
-from inngest.core.runs import Kind, Queue, RunStatus
-from inngest.core.schedule import collected, schedule
+from inngest.core.decisions.advance import cancel
+from inngest.core.decisions.collectors import collected
+from inngest.core.decisions.schedule import schedule
+from inngest.core.model.events import CANCELLED, FAILED, FINISHED, INVOKED, Event
+from inngest.core.model.functions import Batch, Trigger
+from inngest.core.model.runs import Kind, Queue, RunStatus
 
 ERROR = {"error": "Error: x", "name": "Error", "message": "x"}
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from inngest.core.gcra import Gcra, admit, rate_limit, throttle
+from inngest.core.timing.gcra import Gcra, admit, rate_limit, throttle
 
 NOW = 1_790_000_000_000_000
 SECOND = 1_000_000

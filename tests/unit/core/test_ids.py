@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inngest.core.ids import (
+from inngest.core.model.ids import (
     UlidFactory,
     app_uuid,
     function_uuid,

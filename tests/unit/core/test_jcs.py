@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from inngest.core.jcs import InvalidJson, canonical, canonicalise, format_number
+from inngest.core.json.jcs import InvalidJson, canonical, canonicalise, format_number
 
 RFC_8785_APPENDIX_B = [
     ("0000000000000000", "0"),

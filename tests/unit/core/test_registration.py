@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from inngest.core.functions import (
+from inngest.core.model.functions import (
     App,
     Batch,
     Cancel,
@@ -19,8 +19,8 @@ from inngest.core.functions import (
     Throttle,
     Trigger,
 )
-from inngest.core.ids import app_uuid, function_uuid
-from inngest.core.registration import InvalidRegistration, normalise_url, parse_registration
+from inngest.core.model.ids import app_uuid, function_uuid
+from inngest.core.sdk.registration import InvalidRegistration, normalise_url, parse_registration
 
 BODIES: dict[str, dict[str, Any]] = json.loads(
     (Path(__file__).parent / "registration_bodies.json").read_text(encoding="utf-8")

@@ -11,17 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inngest.core.responses import (
-    LAZY,
-    MAX_OPS,
-    Failure,
-    Op,
-    Reported,
-    Returned,
-    error_object,
-    read,
-    read_steps,
-)
+from inngest.core.policy import MAX_OPS
+from inngest.core.sdk.responses import LAZY, Failure, Op, Reported, Returned, error_object, read, read_steps
 
 NOW = 1_700_000_000_000
 SDK = {"x-inngest-sdk": "js:v4.24.0", "x-inngest-req-version": "2"}

@@ -8,13 +8,16 @@ import msgspec
 import pytest
 from engine_rig import FN, NOW, Rig, event, function
 
-from inngest.core.events import SCHEDULED
-from inngest.core.functions import Batch, Cancel, Debounce, RateLimit, Singleton, Trigger
-from inngest.core.history import What
-from inngest.core.runs import Item, Kind, Leased, Queue
-from inngest.core.schedule import Moment, collected, crons, schedule, tick
-from inngest.core.times import DAY, HOUR, MINUTE, rfc3339
-from inngest.core.transition import Lease, Transition
+from inngest.core.decisions.collectors import collected
+from inngest.core.decisions.crons import crons, tick
+from inngest.core.decisions.moment import Moment
+from inngest.core.decisions.schedule import schedule
+from inngest.core.model.events import SCHEDULED
+from inngest.core.model.functions import Batch, Cancel, Debounce, RateLimit, Singleton, Trigger
+from inngest.core.model.history import What
+from inngest.core.model.runs import Item, Kind, Leased, Queue
+from inngest.core.model.transition import Lease, Transition
+from inngest.core.timing.times import DAY, HOUR, MINUTE, rfc3339
 
 
 class Runner(Rig):

@@ -7,8 +7,14 @@ from typing import Any
 import pytest
 from engine_rig import FN, NOW, Rig, event, function, op, ran
 
-from inngest.core.events import FINISHED, INVOKED, Event
-from inngest.core.functions import (
+from inngest.core.decisions.flow import lock_key, partitions
+from inngest.core.decisions.invocations import unknown_function
+from inngest.core.decisions.matching import matches, trigger_names
+from inngest.core.decisions.moment import Moment
+from inngest.core.decisions.schedule import schedule
+from inngest.core.decisions.starting import SkipReason
+from inngest.core.model.events import FINISHED, INVOKED, Event
+from inngest.core.model.functions import (
     Cancel,
     Concurrency,
     Debounce,
@@ -18,21 +24,11 @@ from inngest.core.functions import (
     Throttle,
     Trigger,
 )
-from inngest.core.history import What
-from inngest.core.responses import Op
-from inngest.core.runs import Kind, PauseKind, RunStatus
-from inngest.core.schedule import (
-    MAX_PRIORITY,
-    Moment,
-    SkipReason,
-    lock_key,
-    matches,
-    partitions,
-    schedule,
-    trigger_names,
-    unknown_function,
-)
-from inngest.core.times import DAY, MINUTE, YEAR
+from inngest.core.model.history import What
+from inngest.core.model.runs import Kind, PauseKind, RunStatus
+from inngest.core.policy import MAX_PRIORITY
+from inngest.core.sdk.responses import Op
+from inngest.core.timing.times import DAY, MINUTE, YEAR
 
 # -- triggers --
 

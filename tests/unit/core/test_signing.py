@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inngest.core.signing import bearer_matches, check_signing_key, hashed_key, normalise_key, sign, verify
+from inngest.core.sdk.signing import (
+    bearer_matches,
+    check_signing_key,
+    hashed_key,
+    normalise_key,
+    sign,
+    verify,
+)
 
 RAW = "0123456789abcdef0123456789abcdef"
 HASH = hashlib.sha256(bytes.fromhex(RAW)).hexdigest()

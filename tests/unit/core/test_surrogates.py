@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inngest.core.surrogates import whole
+from inngest.core.json.surrogates import whole
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,12 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from inngest.core.functions import Function, Trigger
-from inngest.core.ids import app_uuid, function_uuid
-from inngest.core.jcs import canonicalise
-from inngest.core.responses import Failure, Returned
-from inngest.core.runs import Item, Kind, Partition, Run
-from inngest.core.signing import verify
+from inngest.core.json.jcs import canonicalise
+from inngest.core.model.functions import Function, Trigger
+from inngest.core.model.ids import app_uuid, function_uuid
+from inngest.core.model.runs import Item, Kind, Partition, Run
+from inngest.core.sdk.responses import Failure, Returned
+from inngest.core.sdk.signing import verify
 from inngest.drivers.application import HttpDriver
 from inngest.drivers.http import HttpClient
 

@@ -12,8 +12,8 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from inngest.core.responses import Op
-from inngest.core.runs import Item, Kind
+from inngest.core.model.runs import Item, Kind
+from inngest.core.sdk.responses import Op
 from inngest.drivers.gateway import HttpGateway
 from inngest.drivers.http import HttpClient
 from inngest.ports.driver import GatewayReply

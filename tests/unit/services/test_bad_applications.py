@@ -18,13 +18,13 @@ from inngest.api.context import Limits
 from inngest.backends.memory.data import MemoryDataStore
 from inngest.backends.memory.engine import MemoryEngineStore
 from inngest.backends.memory.stream import MemoryEventStream
-from inngest.core.building import Policy
-from inngest.core.events import Event
-from inngest.core.functions import App, Function, Trigger
-from inngest.core.history import Outcome, What
-from inngest.core.ids import app_uuid, function_uuid
-from inngest.core.records import RunRecord
-from inngest.core.runs import RunStatus
+from inngest.core.model.events import Event
+from inngest.core.model.functions import App, Function, Trigger
+from inngest.core.model.history import Outcome, What
+from inngest.core.model.ids import app_uuid, function_uuid
+from inngest.core.model.records import RunRecord
+from inngest.core.model.runs import RunStatus
+from inngest.core.policy import Policy
 from inngest.drivers.application import HttpDriver
 from inngest.drivers.gateway import HttpGateway
 from inngest.drivers.http import HttpClient

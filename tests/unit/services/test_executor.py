@@ -11,12 +11,12 @@ from msgspec import Raw
 from inngest.backends.memory.data import MemoryDataStore
 from inngest.backends.memory.engine import MemoryEngineStore
 from inngest.backends.memory.stream import MemoryEventStream
-from inngest.core.events import Event
-from inngest.core.functions import App, Function, Trigger
-from inngest.core.ids import app_uuid, function_uuid
-from inngest.core.responses import Answer, Returned
-from inngest.core.runs import Item, Run
-from inngest.core.transition import Lease
+from inngest.core.model.events import Event
+from inngest.core.model.functions import App, Function, Trigger
+from inngest.core.model.ids import app_uuid, function_uuid
+from inngest.core.model.runs import Item, Run
+from inngest.core.model.transition import Lease
+from inngest.core.sdk.responses import Answer, Returned
 from inngest.ports.driver import GatewayReply
 from inngest.services import executor
 from inngest.services.registry import RegistryCache

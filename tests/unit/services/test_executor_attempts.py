@@ -11,14 +11,14 @@ from inngest.api.context import Limits
 from inngest.backends.memory.data import MemoryDataStore
 from inngest.backends.memory.engine import MemoryEngineStore
 from inngest.backends.memory.stream import MemoryEventStream
-from inngest.core.building import Policy
-from inngest.core.checkpoints import checkpoint
-from inngest.core.events import Event
-from inngest.core.functions import App, Function, Trigger
-from inngest.core.ids import app_uuid, function_uuid
-from inngest.core.responses import Answer, failure, read_steps
-from inngest.core.runs import Item, Queue, Run
-from inngest.core.schedule import schedule
+from inngest.core.decisions.checkpoints import checkpoint
+from inngest.core.decisions.schedule import schedule
+from inngest.core.model.events import Event
+from inngest.core.model.functions import App, Function, Trigger
+from inngest.core.model.ids import app_uuid, function_uuid
+from inngest.core.model.runs import Item, Queue, Run
+from inngest.core.policy import Policy
+from inngest.core.sdk.responses import Answer, failure, read_steps
 from inngest.drivers.gateway import HttpGateway
 from inngest.drivers.http import HttpClient
 from inngest.ports.engine import Work

@@ -10,9 +10,9 @@ from msgspec import Raw
 from inngest.backends.memory.data import MemoryDataStore
 from inngest.backends.memory.engine import MemoryEngineStore
 from inngest.backends.memory.stream import MemoryEventStream
-from inngest.core.events import Event
-from inngest.core.functions import App, Function, Trigger
-from inngest.core.ids import app_uuid, function_uuid
+from inngest.core.model.events import Event
+from inngest.core.model.functions import App, Function, Trigger
+from inngest.core.model.ids import app_uuid, function_uuid
 from inngest.services import runner
 from inngest.services.registry import RegistryCache
 from inngest.services.runtime import Runtime

@@ -10,13 +10,13 @@ from msgspec import Raw
 from inngest.backends.memory.data import MemoryDataStore
 from inngest.backends.memory.engine import MemoryEngineStore
 from inngest.backends.memory.stream import MemoryEventStream
-from inngest.core.events import Event
-from inngest.core.functions import App, Debounce, Function, Singleton, Trigger
-from inngest.core.history import What
-from inngest.core.ids import app_uuid, function_uuid
-from inngest.core.runs import Queue
-from inngest.core.schedule import crons
-from inngest.core.transition import Lease, Transition
+from inngest.core.decisions.crons import crons
+from inngest.core.model.events import Event
+from inngest.core.model.functions import App, Debounce, Function, Singleton, Trigger
+from inngest.core.model.history import What
+from inngest.core.model.ids import app_uuid, function_uuid
+from inngest.core.model.runs import Queue
+from inngest.core.model.transition import Lease, Transition
 from inngest.services.registry import RegistryCache
 from inngest.services.runner import Runner
 from inngest.services.runtime import Runtime

@@ -17,8 +17,8 @@ from aiohttp.test_utils import TestServer
 from inngest.api.register import RegisterApi
 from inngest.backends.memory.engine import MemoryEngineStore
 from inngest.core.errors import StoreUnavailable
-from inngest.core.ids import UlidFactory
-from inngest.core.signing import hashed_key, verify
+from inngest.core.model.ids import UlidFactory
+from inngest.core.sdk.signing import hashed_key, verify
 from inngest.drivers.http import HttpClient
 from inngest.ports.engine import Registry
 from inngest.services import sync

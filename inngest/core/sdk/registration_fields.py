@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from inngest.core.durations import InvalidDuration, format_duration, parse_duration
 from inngest.core.errors import ExpressionError, InvalidFunction
 from inngest.core.expr import compile_expression
+from inngest.core.timing.durations import InvalidDuration, format_duration, parse_duration
 
 CONFIG_INVALID = "config_invalid"
 EVENT = frozenset({"event"})

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from inngest.core.history import History, What
-from inngest.core.runs import Run, RunStatus
+from inngest.core.model.history import History, What
+from inngest.core.model.runs import Run, RunStatus
 
 
 class RunRecord(Struct, omit_defaults=True, gc=False):

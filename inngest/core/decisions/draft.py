@@ -7,34 +7,16 @@ from typing import Any
 from msgspec import Struct
 from msgspec.json import Encoder
 
-from inngest.core.finish import end
-from inngest.core.functions import Function
-from inngest.core.history import History, What
-from inngest.core.responses import Step
-from inngest.core.runs import Item, Kind, Run, RunStatus, discover_job, score
-from inngest.core.schedule import Moment
-from inngest.core.transition import Complete, Effect, Lease, Record, Transition
+from inngest.core.decisions.finish import end
+from inngest.core.decisions.moment import Moment
+from inngest.core.model.functions import Function
+from inngest.core.model.history import History, What
+from inngest.core.model.runs import Item, Kind, Run, RunStatus, discover_job, score
+from inngest.core.model.transition import Complete, Effect, Lease, Record, Transition
+from inngest.core.policy import Policy
+from inngest.core.sdk.responses import Step
 
 _encode = Encoder().encode
-
-MAX_STEPS = 1000
-
-
-MAX_STATE = 32 * 1024 * 1024
-
-
-MAX_STEP_OUTPUT = 4 * 1024 * 1024
-
-
-class Policy(Struct, frozen=True):
-    """What an operator may set about retries and limits."""
-
-    retry_interval: int = 0  # ms; a fixed delay in place of the table
-    max_steps: int = MAX_STEPS
-    max_state: int = MAX_STATE
-
-
-DEFAULT_POLICY = Policy()
 
 
 class Call(Struct, gc=False):
@@ -44,7 +26,7 @@ class Call(Struct, gc=False):
     ended: int
 
 
-class Build:
+class Draft:
     """A transition under construction."""
 
     __slots__ = ("at", "effects", "fn", "item", "policy", "run")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from inngest.core.advance import DONE, saved_value
-from inngest.core.building import MAX_STEP_OUTPUT
-from inngest.core.history import History, What
-from inngest.core.responses import LAZY, Op, Step
-from inngest.core.runs import Item, Run
-from inngest.core.schedule import Moment, begun
-from inngest.core.transition import Effect, Lease, Record, ResetAttempts, SaveStep, Transition
+from inngest.core.decisions.advance import DONE, saved_value
+from inngest.core.decisions.moment import Moment
+from inngest.core.decisions.starting import begun
+from inngest.core.model.history import History, What
+from inngest.core.model.runs import Item, Run
+from inngest.core.model.transition import Effect, Lease, Record, ResetAttempts, SaveStep, Transition
+from inngest.core.policy import MAX_STEP_OUTPUT
+from inngest.core.sdk.responses import LAZY, Op, Step
 
 
 def checkpoint(

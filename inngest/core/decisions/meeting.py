@@ -7,13 +7,9 @@ from typing import Any
 from msgspec import Raw, Struct, field
 from msgspec.json import Decoder, Encoder
 
-from inngest.core.events import Event
-from inngest.core.runs import Pause, PauseKind
-
-FUDGE = 5_000
-"""An event may be received this much (ms) before the wait for it: clocks differ, and so do the ways that the
-two took.
-"""
+from inngest.core.model.events import Event
+from inngest.core.model.runs import Pause, PauseKind
+from inngest.core.policy import FUDGE
 
 _encode = Encoder().encode
 _CANCELLED = _encode(

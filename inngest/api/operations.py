@@ -8,20 +8,21 @@ from msgspec.structs import replace
 
 from inngest.api.answers import ApiError
 from inngest.api.context import ApiContext
-from inngest.core.advance import cancel, resume
+from inngest.core.decisions.advance import cancel, resume
+from inngest.core.decisions.crons import crons
+from inngest.core.decisions.moment import Moment
+from inngest.core.decisions.rerun import rerun, results_before
 from inngest.core.errors import ExpressionError, InvalidEvent
-from inngest.core.events import INVOKED, Event, Inbound, accept, parse_body
 from inngest.core.expr import EvaluationError, Expression, compile_expression
-from inngest.core.functions import App
-from inngest.core.ids import is_ulid
-from inngest.core.records import RunRecord, record_of
-from inngest.core.rerun import rerun, results_before
-from inngest.core.runs import Run, RunStatus, signal_name
-from inngest.core.schedule import Moment, crons
-from inngest.core.transition import Transition
+from inngest.core.model.events import INVOKED, Event, Inbound, accept, parse_body
+from inngest.core.model.functions import App
+from inngest.core.model.ids import is_ulid
+from inngest.core.model.records import RunRecord, record_of
+from inngest.core.model.runs import Run, RunStatus, signal_name
+from inngest.core.model.transition import Transition
+from inngest.core.policy import MAX_EVENT
 from inngest.ports.data import Cancellation
 
-MAX_EVENT = 3 * 1024 * 1024
 CANCEL_AHEAD = 5_000
 """How far (ms) in the future a bulk cancellation may end: clocks differ."""
 _CHUNK = 100

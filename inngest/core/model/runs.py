@@ -255,3 +255,13 @@ def score(now: int, priority: int) -> int:
     (section 4.7).
     """
     return now - priority * 1000
+
+
+def timers(fn_id: str) -> Partition:
+    """Where items wait that call nobody, and so need no capacity."""
+    return Partition(id=f"{fn_id}/t", fn=fn_id)
+
+
+def runner_items(fn_id: str) -> Partition:
+    """Where the collectors and schedules of a function wait."""
+    return Partition(id=f"{fn_id}/r", fn=fn_id)

@@ -8,10 +8,10 @@ from typing import Any
 from msgspec import Raw, Struct, field
 from msgspec.json import Decoder, Encoder
 
-from inngest.core.events import CANCELLED, FAILED, FINISHED, Event, internal_event
-from inngest.core.history import History, What
-from inngest.core.runs import Run, RunStatus
-from inngest.core.transition import Effect, Emit, EndRun, Record
+from inngest.core.model.events import CANCELLED, FAILED, FINISHED, Event, internal_event
+from inngest.core.model.history import History, What
+from inngest.core.model.runs import Run, RunStatus
+from inngest.core.model.transition import Effect, Emit, EndRun, Record
 
 _encode = Encoder().encode
 _MARK = b'"correlation_id"'

@@ -10,23 +10,14 @@ from typing import Any
 
 import msgspec
 
-from inngest.core.backoff import retry_delay
-from inngest.core.building import (
-    DEFAULT_POLICY,
-    MAX_STEP_OUTPUT,
-    Build,
-    Call,
-    Policy,
-    RunFails,
-    error_json,
-    is_race,
-    pause_id,
-)
-from inngest.core.finish import end
-from inngest.core.functions import Function
-from inngest.core.history import History, Outcome, What
-from inngest.core.responses import ASYNC, LAZY, Answer, Failure, Op, Reported, Returned, Step, failure
-from inngest.core.runs import (
+from inngest.core.decisions.draft import Call, Draft, RunFails, error_json, is_race, pause_id
+from inngest.core.decisions.finish import end
+from inngest.core.decisions.later import LATER
+from inngest.core.decisions.moment import Moment
+from inngest.core.decisions.starting import begun
+from inngest.core.model.functions import Function
+from inngest.core.model.history import History, Outcome, What
+from inngest.core.model.runs import (
     UNSET_VERSION,
     Item,
     Kind,
@@ -38,8 +29,7 @@ from inngest.core.runs import (
     score,
     start_job,
 )
-from inngest.core.schedule import Moment, begun
-from inngest.core.transition import (
+from inngest.core.model.transition import (
     Adopt,
     Await,
     Discover,
@@ -52,7 +42,9 @@ from inngest.core.transition import (
     TakePause,
     Transition,
 )
-from inngest.core.waiting import LATER
+from inngest.core.policy import DEFAULT_POLICY, MAX_STEP_OUTPUT, Policy
+from inngest.core.sdk.responses import ASYNC, LAZY, Answer, Failure, Op, Reported, Returned, Step, failure
+from inngest.core.timing.backoff import retry_delay
 
 _NULL = b"null"
 _encode = msgspec.json.Encoder().encode
@@ -65,22 +57,22 @@ def begin(
     run: Run, fn: Function, item: Item, at: Moment, policy: Policy = DEFAULT_POLICY
 ) -> Transition | None:
     """Whether the application may be called for ``item``: None if so, else what happens instead."""
-    build = Build(run, fn, item, at, policy)
+    draft = Draft(run, fn, item, at, policy)
     if len(run.steps) >= policy.max_steps:
         message = f"The function run exceeded the step limit of {policy.max_steps} steps."
-        build.fail("InngestErrFunctionOverflowed", message)
-        return build.done()
+        draft.fail("InngestErrFunctionOverflowed", message)
+        return draft.done()
     if fn.start_timeout and not run.started and not run.batch and at.now - run.created > fn.start_timeout:
-        build.end(RunStatus.CANCELLED)
-        return build.done()
+        draft.end(RunStatus.CANCELLED)
+        return draft.done()
     if fn.finish_timeout and run.started and at.now - run.started > fn.finish_timeout:
-        build.end(RunStatus.CANCELLED)
-        return build.done()
+        draft.end(RunStatus.CANCELLED)
+        return draft.done()
     if item.target and item.target in run.steps:
         # It has its result (from an attempt whose commit was not seen to succeed): only the
         # continuation may be missing.
-        build.add(Discover(item=build.discovery(item.target, race=item.race, coalesce=item.coalesce)))
-        return build.done()
+        draft.add(Discover(item=draft.discovery(item.target, race=item.race, coalesce=item.coalesce)))
+        return draft.done()
     return None
 
 
@@ -89,17 +81,17 @@ def begin(
 
 def expire(run: Run, fn: Function, item: Item, at: Moment) -> Transition:
     """A timer of a run is due: a sleep ends, a wait times out, or the run's own time is up."""
-    build = Build(run, fn, item, at, DEFAULT_POLICY)
+    draft = Draft(run, fn, item, at, DEFAULT_POLICY)
     match item.kind:
         case Kind.SLEEP:
-            saved = build.add(SaveStep(step=item.target, value=_NULL))
-            build.record(What.RESUMED, when=saved, step=item.target, name=item.name)
-            _continue(build, item.target, race=item.race, coalesce=item.coalesce)
+            saved = draft.add(SaveStep(step=item.target, value=_NULL))
+            draft.record(What.RESUMED, when=saved, step=item.target, name=item.name)
+            _continue(draft, item.target, race=item.race, coalesce=item.coalesce)
         case Kind.TIMEOUT:
-            taken = build.add(TakePause(id=pause_id(run.id, item.target)))
+            taken = draft.add(TakePause(id=pause_id(run.id, item.target)))
             value = item.payload or _NULL
-            saved = build.add(SaveStep(step=item.target, value=value, when=taken))
-            build.record(
+            saved = draft.add(SaveStep(step=item.target, value=value, when=taken))
+            draft.record(
                 What.RESUMED,
                 when=saved,
                 step=item.target,
@@ -107,21 +99,21 @@ def expire(run: Run, fn: Function, item: Item, at: Moment) -> Transition:
                 value=value,
                 info={"timed_out": True},
             )
-            _continue(build, item.target, race=item.race, coalesce=item.coalesce, when=saved)
+            _continue(draft, item.target, race=item.race, coalesce=item.coalesce, when=saved)
         case Kind.START_TIMEOUT:
             if not run.started:
                 # Not while the first call is under way: then the start item is leased and cannot be dropped.
-                dropped = build.add(Drop(job=start_job(run.id)))
-                build.end(RunStatus.CANCELLED, when=dropped)
+                dropped = draft.add(Drop(job=start_job(run.id)))
+                draft.end(RunStatus.CANCELLED, when=dropped)
         case Kind.FINISH_TIMEOUT:
-            build.end(RunStatus.CANCELLED)
+            draft.end(RunStatus.CANCELLED)
         case _:
             raise ValueError(f"{item.kind} is not a timer of a run")
-    return build.done()
+    return draft.done()
 
 
-def _continue(build: Build, step: str, *, race: bool, coalesce: str, when: int = -1) -> None:
-    build.add(Discover(item=build.discovery(step, race=race, coalesce=coalesce), when=when))
+def _continue(draft: Draft, step: str, *, race: bool, coalesce: str, when: int = -1) -> None:
+    draft.add(Discover(item=draft.discovery(step, race=race, coalesce=coalesce), when=when))
 
 
 # -- an event --
@@ -194,28 +186,28 @@ def advance(
         jitter: in [0, 1), for the delay of a retry.
 
     """
-    build = Build(run, fn, item, at, policy)
+    draft = Draft(run, fn, item, at, policy)
     if not run.started:
-        build.effects += begun(run, call.started, at.now, fn.finish_timeout, place=len(build.effects))
+        draft.effects += begun(run, call.started, at.now, fn.finish_timeout, place=len(draft.effects))
     if isinstance(answer, Failure):
-        return _failed(build, answer, call, jitter)
+        return _failed(draft, answer, call, jitter)
     if answer.request_version is not None and run.request_version == UNSET_VERSION:
-        build.add(Adopt(version=answer.request_version))
+        draft.add(Adopt(version=answer.request_version))
     if isinstance(answer, Returned):
-        _attempt(build, call, Outcome.OK, value=answer.output)
-        build.end(RunStatus.COMPLETED, output=answer.output)
-        return build.done()
-    return _reported(build, answer, call, jitter)
+        _attempt(draft, call, Outcome.OK, value=answer.output)
+        draft.end(RunStatus.COMPLETED, output=answer.output)
+        return draft.done()
+    return _reported(draft, answer, call, jitter)
 
 
 def _attempt(
-    build: Build, call: Call, outcome: Outcome, *, value: bytes | None = None, **fields: Any
+    draft: Draft, call: Call, outcome: Outcome, *, value: bytes | None = None, **fields: Any
 ) -> None:
     """History of a call to the function's own code."""
-    item = build.item
+    item = draft.item
     fields.setdefault("step", item.target)
     fields.setdefault("name", item.name)
-    build.record(
+    draft.record(
         What.ATTEMPT,
         attempt=item.attempt,
         outcome=outcome,
@@ -226,51 +218,51 @@ def _attempt(
     )
 
 
-def _failed(build: Build, answer: Failure, call: Call, jitter: float) -> Transition:
-    item = build.item
+def _failed(draft: Draft, answer: Failure, call: Call, jitter: float) -> Transition:
+    item = draft.item
     final = answer.no_retry or item.attempt + 1 >= item.max_attempts
     info = {"status": answer.status} if answer.status else None
     outcome = Outcome.FAILED if final else Outcome.RETRY
-    _attempt(build, call, outcome, value=answer.error, info=info)
+    _attempt(draft, call, outcome, value=answer.error, info=info)
     if not final:
-        return _again(build, answer.retry_at, jitter)
-    build.end(RunStatus.FAILED, error=answer.error)
-    return build.done()
+        return _again(draft, answer.retry_at, jitter)
+    draft.end(RunStatus.FAILED, error=answer.error)
+    return draft.done()
 
 
-def _again(build: Build, retry_at: int, jitter: float) -> Transition:
-    item, now = build.item, build.at.now
-    due = retry_at or now + (build.policy.retry_interval or retry_delay(item.attempt, jitter))
-    build.add(Retry(due=due, attempt=item.attempt + 1))
-    return build.finish()
+def _again(draft: Draft, retry_at: int, jitter: float) -> Transition:
+    item, now = draft.item, draft.at.now
+    due = retry_at or now + (draft.policy.retry_interval or retry_delay(item.attempt, jitter))
+    draft.add(Retry(due=due, attempt=item.attempt + 1))
+    return draft.finish()
 
 
-def _reported(build: Build, answer: Reported, call: Call, jitter: float) -> Transition:
-    run = build.run
+def _reported(draft: Draft, answer: Reported, call: Call, jitter: float) -> Transition:
+    run = draft.run
     moving = [step for step in answer.steps if step.op not in LAZY and step.op is not Op.NONE]
     size = run.size + sum(len(step.data) for step in moving)
     try:
-        if size > build.policy.max_state:
-            allowed = build.policy.max_state
+        if size > draft.policy.max_state:
+            allowed = draft.policy.max_state
             raise RunFails(
                 "InngestErrStateOverflowed", f"The run's state would be {size} bytes; {allowed} are allowed."
             )
-        if build.item.kind is Kind.PLAN and not any(_answers(step, build.item.target) for step in moving):
+        if draft.item.kind is Kind.PLAN and not any(_answers(step, draft.item.target) for step in moving):
             # The job of a planned step exists once: letting it go without a result would leave
             # the run waiting for ever.
-            message = f"The SDK was asked for step {build.item.name!r} and answered with something else."
-            return _failed(build, failure(message, status=206, no_retry=answer.no_retry), call, jitter)
+            message = f"The SDK was asked for step {draft.item.name!r} and answered with something else."
+            return _failed(draft, failure(message, status=206, no_retry=answer.no_retry), call, jitter)
         if not moving:
             # Nothing but empty or lazy ops: ask again.
-            _ask_again(build)
-            return build.done()
+            _ask_again(draft)
+            return draft.done()
         for step in moving:
             if step.op in {Op.COMPLETE, Op.SYNC_COMPLETE}:
-                return _complete(build, step, moving, call)
-        return _steps(build, answer, moving, call, jitter)
+                return _complete(draft, step, moving, call)
+        return _steps(draft, answer, moving, call, jitter)
     except RunFails as reason:
-        build.fail(reason.name, reason.message)
-        return build.done()
+        draft.fail(reason.name, reason.message)
+        return draft.done()
 
 
 def _answers(step: Step, target: str) -> bool:
@@ -279,32 +271,32 @@ def _answers(step: Step, target: str) -> bool:
     )
 
 
-def _ask_again(build: Build) -> None:
-    item = build.item
+def _ask_again(draft: Draft) -> None:
+    item = draft.item
     # A job id of its own: the discovery after the last step may be this very item.
-    job = discover_job(build.run.id, digest(item.job, str(item.epoch)))
-    build.add(Discover(item=build.discovery(item.outgoing, race=item.race, coalesce="", job=job)))
+    job = discover_job(draft.run.id, digest(item.job, str(item.epoch)))
+    draft.add(Discover(item=draft.discovery(item.outgoing, race=item.race, coalesce="", job=job)))
 
 
-def _complete(build: Build, end_op: Step, moving: list[Step], call: Call) -> Transition:
+def _complete(draft: Draft, end_op: Step, moving: list[Step], call: Call) -> Transition:
     """The function returned in checkpoint mode, possibly with its last steps beside (section 5.7)."""
     for step in moving:
         if step.op in DONE:
-            _save(build, step, call)
+            _save(draft, step, call)
     output = end_op.data or _NULL
-    _attempt(build, call, Outcome.OK, value=output, step="", name="")
-    build.end(RunStatus.COMPLETED, output=output)
-    return build.done()
+    _attempt(draft, call, Outcome.OK, value=output, step="", name="")
+    draft.end(RunStatus.COMPLETED, output=output)
+    return draft.done()
 
 
-def _steps(build: Build, answer: Reported, moving: list[Step], call: Call, jitter: float) -> Transition:
+def _steps(draft: Draft, answer: Reported, moving: list[Step], call: Call, jitter: float) -> Transition:
     """Save what is done, arrange for what is to come, and see that exactly one continuation follows.
 
     Request version 1 has no pending set: each finished step asks for the next by itself, and job ids keep
     that from doubling. From version 2 on, the steps of one answer are awaited together, and the last of them
     asks, once.
     """
-    run, item = build.run, build.item
+    run, item = draft.run, draft.item
     version = run.request_version if run.request_version != UNSET_VERSION else (answer.request_version or 0)
     last_try = answer.no_retry or item.attempt + 1 >= item.max_attempts
     done = [step for step in moving if step.op in DONE or (step.op is Op.ERROR and last_try)]
@@ -312,38 +304,38 @@ def _steps(build: Build, answer: Reported, moving: list[Step], call: Call, jitte
     later = [step for step in moving if step.op in ASYNC]
     coalesce = item.coalesce
     for step in done:
-        _save(build, step, call)
+        _save(draft, step, call)
     if len(moving) > 1 and later:
-        build.add(ForcePlan())
+        draft.add(ForcePlan())
         if version >= 2:
             ids = sorted({step.id for step in later})
             coalesce = digest(run.id, *ids)
-            waiting = build.add(Await(steps=ids))
+            waiting = draft.add(Await(steps=ids))
             # Each may have its result by now, when another call was quicker: then nobody else would go on.
-            build.add(Discover(item=build.discovery(ids[-1], race=False, coalesce=coalesce), unless=waiting))
+            draft.add(Discover(item=draft.discovery(ids[-1], race=False, coalesce=coalesce), unless=waiting))
     # Pauses before all that may cause the event they wait for (section 3.7).
     for step in sorted(later, key=lambda step: step.op is not Op.WAIT):
-        LATER[step.op](build, step, coalesce)
+        LATER[step.op](draft, step, coalesce)
     if failed:
         # The same item is tried again, and it is the continuation of all that this answer finished.
         for step in failed:
-            _record_step(build, step, call, Outcome.RETRY, step.error or None)
-        return _again(build, answer.retry_at, jitter)
+            _record_step(draft, step, call, Outcome.RETRY, step.error or None)
+        return _again(draft, answer.retry_at, jitter)
     if done and (version < 2 or not later):
         # All of them came from one call, so one call follows.
-        _continue(build, done[-1].id, race=is_race(done[-1], item), coalesce=coalesce)
+        _continue(draft, done[-1].id, race=is_race(done[-1], item), coalesce=coalesce)
     elif done and any(is_race(step, item) for step in done):
-        _continue(build, done[-1].id, race=True, coalesce="")
+        _continue(draft, done[-1].id, race=True, coalesce="")
     elif any(step.op is Op.DISCOVERY for step in moving):
-        _ask_again(build)
-    return build.done()
+        _ask_again(draft)
+    return draft.done()
 
 
 DONE = frozenset({Op.RUN, Op.STEP, Op.FAILED})
 
 
 def _record_step(
-    build: Build, step: Step, call: Call, outcome: Outcome, value: bytes | None, *, when: int = -1
+    draft: Draft, step: Step, call: Call, outcome: Outcome, value: bytes | None, *, when: int = -1
 ) -> None:
     started = step.started or call.started
     info = {"type": step.opts["type"]} if isinstance(step.opts.get("type"), str) else {}
@@ -351,30 +343,30 @@ def _record_step(
         info["input"] = step.opts["input"]
     entry = History(
         what=What.ATTEMPT,
-        run=build.run.id,
-        fn=build.run.fn,
+        run=draft.run.id,
+        fn=draft.run.fn,
         at=started + step.duration if step.duration else call.ended,
         step=step.id,
         name=step.label,
         op=Op.RUN,
-        attempt=build.item.attempt,
+        attempt=draft.item.attempt,
         outcome=outcome,
-        queued=build.item.due,
+        queued=draft.item.due,
         started=started,
         value=value,
         info=info or None,
     )
-    build.effects.append(Record(entry=entry, when=when))
+    draft.effects.append(Record(entry=entry, when=when))
 
 
-def _save(build: Build, step: Step, call: Call) -> None:
+def _save(draft: Draft, step: Step, call: Call) -> None:
     saved, outcome, value = saved_value(step)
     if len(saved) > MAX_STEP_OUTPUT:
         raise RunFails(
             "output_too_large", f"The output of step {step.label!r} is {len(saved)} bytes; 4 MiB are allowed."
         )
-    place = build.add(SaveStep(step=step.id, value=saved))
-    _record_step(build, step, call, outcome, value, when=place)
+    place = draft.add(SaveStep(step=step.id, value=saved))
+    _record_step(draft, step, call, outcome, value, when=place)
 
 
 def saved_value(step: Step) -> tuple[bytes, Outcome, bytes]:
@@ -410,20 +402,20 @@ def gateway_result(
     """What the answer to a request of ``step.fetch`` or ``step.ai.infer`` changes: ``value`` is its JSON, or
     ``error`` that of an error object.
     """
-    build = Build(run, fn, item, at, policy)
+    draft = Draft(run, fn, item, at, policy)
     last_try = item.attempt + 1 >= item.max_attempts
     outcome = Outcome.OK if error is None else (Outcome.FAILED if last_try else Outcome.RETRY)
     saved = b'{"data":' + (value or _NULL) + b"}" if error is None else b'{"error":' + error + b"}"
     op = msgspec.json.decode(item.payload, type=_Asked).op
-    _attempt(build, call, outcome, value=value if error is None else error, op=op)
+    _attempt(draft, call, outcome, value=value if error is None else error, op=op)
     if outcome is Outcome.RETRY:
-        return _again(build, 0, jitter)
+        return _again(draft, 0, jitter)
     if len(saved) > MAX_STEP_OUTPUT:
         saved = (
             b'{"error":'
             + error_json("output_too_large", f"The response is {len(saved)} bytes; 4 MiB are allowed.")
             + b"}"
         )
-    build.add(SaveStep(step=item.target, value=saved))
-    _continue(build, item.target, race=item.race, coalesce=item.coalesce)
-    return build.done()
+    draft.add(SaveStep(step=item.target, value=saved))
+    _continue(draft, item.target, race=item.race, coalesce=item.coalesce)
+    return draft.done()

@@ -40,7 +40,8 @@ def hashed_key(key: str) -> str:
 def sign(body: bytes, key: str, now_s: int) -> str:
     """The ``x-inngest-signature`` header of a body, at ``now_s`` in Unix seconds.
 
-    What goes to an SDK is signed in its canonical form (`inngest.core.jcs`), what comes from one as it is.
+    What goes to an SDK is signed in its canonical form (`inngest.core.json.jcs`), what comes from one as it
+    is.
     """
     return f"t={now_s}&s={_signature(body, key, str(now_s))}"
 

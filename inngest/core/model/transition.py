@@ -19,9 +19,9 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from inngest.core.gcra import Gcra
-from inngest.core.history import History
-from inngest.core.runs import Item, Leased, Partition, Pause, Run, RunStatus
+from inngest.core.model.history import History
+from inngest.core.model.runs import Item, Leased, Partition, Pause, Run, RunStatus
+from inngest.core.timing.gcra import Gcra
 
 
 class _Effect(Struct, tag_field="op", omit_defaults=True, kw_only=True, gc=False):

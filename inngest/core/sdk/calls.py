@@ -8,13 +8,9 @@ from urllib.parse import quote
 from msgspec import Struct
 from msgspec.json import Encoder
 
-from inngest.core.functions import Function
-from inngest.core.runs import Item, Kind, Run
-
-MAX_STATE_SENT = 4 * 1024 * 1024 - 1024
-"""Bytes of memoised state and events, as they are sent, above which the application fetches them itself
-(``use_api``), if its SDK can.
-"""
+from inngest.core.model.functions import Function
+from inngest.core.model.runs import Item, Kind, Run
+from inngest.core.policy import MAX_STATE_SENT
 
 DISCOVERY = "step"
 

@@ -11,11 +11,10 @@ import msgspec
 from msgspec import Raw, Struct
 
 from inngest.core.errors import InvalidEvent
-from inngest.core.jcs import InvalidJson, canonicalise
-from inngest.core.surrogates import whole
+from inngest.core.json.jcs import InvalidJson, canonicalise
+from inngest.core.json.surrogates import whole
+from inngest.core.policy import MAX_EVENTS, MAX_NAME, MAX_SESSION_ID, MAX_SESSION_KEY, MAX_SESSIONS
 
-MAX_NAME = 512
-MAX_BATCH = 5000
 TS_MIN = 315_532_800_000  # 1980-01-01
 TS_MAX = 4_102_444_800_000  # 2100-01-01
 RESERVED = "inngest/"
@@ -25,10 +24,6 @@ FINISHED = "inngest/function.finished"
 FAILED = "inngest/function.failed"
 CANCELLED = "inngest/function.cancelled"
 SCHEDULED = "inngest/scheduled.timer"
-
-MAX_SESSIONS = 5
-MAX_SESSION_KEY = 128
-MAX_SESSION_ID = 512
 
 _EMPTY = Raw(b"{}")
 
@@ -136,8 +131,8 @@ def parse_body(body: bytes) -> list[Inbound]:
             items = [_parse_one(bytes(raw)) for raw in _decode_list(text)]
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
             raise InvalidEvent(f"Request body is not valid JSON: {error}") from None
-    if len(items) > MAX_BATCH:
-        raise InvalidEvent(f"Cannot have more than {MAX_BATCH} events in a batch")
+    if len(items) > MAX_EVENTS:
+        raise InvalidEvent(f"Cannot have more than {MAX_EVENTS} events in a batch")
     return items
 
 

@@ -21,8 +21,8 @@ from inngest.backends.sqlite.data import SqliteDataStore
 from inngest.backends.sqlite.engine import SqliteEngineStore
 from inngest.backends.sqlite.journal import Journal
 from inngest.backends.sqlite.stream import SqliteEventStream
-from inngest.core.building import Policy
-from inngest.core.transition import Committed, Transition
+from inngest.core.model.transition import Committed, Transition
+from inngest.core.policy import Policy
 from inngest.drivers.application import HttpDriver
 from inngest.drivers.gateway import HttpGateway
 from inngest.drivers.http import HttpClient

@@ -7,11 +7,13 @@ from collections.abc import Iterator, Sequence
 from msgspec import Struct
 from msgspec.structs import replace
 
-from inngest.core.events import Event
-from inngest.core.functions import Function
-from inngest.core.history import History, Outcome, What
-from inngest.core.schedule import DELIVERY_TTL, Moment, new_run, run_key, start
-from inngest.core.transition import CreateRun, Effect, Record, SaveStep, Transition
+from inngest.core.decisions.moment import Moment
+from inngest.core.decisions.starting import new_run, run_key, start
+from inngest.core.model.events import Event
+from inngest.core.model.functions import Function
+from inngest.core.model.history import History, Outcome, What
+from inngest.core.model.transition import CreateRun, Effect, Record, SaveStep, Transition
+from inngest.core.policy import DELIVERY_TTL
 
 
 class Kept(Struct, frozen=True):

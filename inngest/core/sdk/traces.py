@@ -14,10 +14,10 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
-from inngest.core.history import History, Outcome, What
-from inngest.core.records import RunRecord
-from inngest.core.responses import Op
-from inngest.core.runs import RunStatus, digest
+from inngest.core.model.history import History, Outcome, What
+from inngest.core.model.records import RunRecord
+from inngest.core.model.runs import RunStatus, digest
+from inngest.core.sdk.responses import Op
 
 ROOT = "Run"
 FINALIZATION = "Finalization"

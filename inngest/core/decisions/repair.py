@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from inngest.core.functions import DEFAULT_RETRIES, Function
-from inngest.core.runs import Item, Kind, Run, discover_job, score
-from inngest.core.schedule import Moment
-from inngest.core.transition import Await, Discover, Transition
+from inngest.core.decisions.moment import Moment
+from inngest.core.model.functions import DEFAULT_RETRIES, Function
+from inngest.core.model.runs import Item, Kind, Run, discover_job, score
+from inngest.core.model.transition import Await, Discover, Transition
 
 
 def repair(run: Run, fn: Function | None, at: Moment) -> Transition:

@@ -17,12 +17,23 @@ from msgspec.structs import replace
 from inngest.backends.memory.expiring import Expiring
 from inngest.backends.memory.pauses import PauseIndex
 from inngest.backends.memory.queue import Entry, MemoryQueue, State
-from inngest.core import gcra
-from inngest.core.functions import App, Function
-from inngest.core.history import History
-from inngest.core.runs import CALLS, Item, Kind, Leased, Partition, Pause, PauseKind, Queue, Run, score
-from inngest.core.schedule import runner_items, timers
-from inngest.core.transition import (
+from inngest.core.model.functions import App, Function
+from inngest.core.model.history import History
+from inngest.core.model.runs import (
+    CALLS,
+    Item,
+    Kind,
+    Leased,
+    Partition,
+    Pause,
+    PauseKind,
+    Queue,
+    Run,
+    runner_items,
+    score,
+    timers,
+)
+from inngest.core.model.transition import (
     Admit,
     Adopt,
     Await,
@@ -49,6 +60,7 @@ from inngest.core.transition import (
     Transition,
     Unclaimed,
 )
+from inngest.core.timing import gcra
 from inngest.ports.engine import Take
 
 _US = 1000

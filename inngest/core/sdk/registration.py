@@ -15,16 +15,9 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Struct
 
-from inngest.core.cron import InvalidCron, parse_cron
-from inngest.core.durations import (
-    DAY_MS,
-    MINUTE_MS,
-    SECOND_MS,
-    InvalidDuration,
-    parse_timeout,
-)
 from inngest.core.errors import InvalidFunction
-from inngest.core.functions import (
+from inngest.core.json.jcs import InvalidJson, canonical
+from inngest.core.model.functions import (
     DEFAULT_RETRIES,
     MAX_RETRIES,
     App,
@@ -38,9 +31,16 @@ from inngest.core.functions import (
     Throttle,
     Trigger,
 )
-from inngest.core.ids import app_uuid, function_uuid
-from inngest.core.jcs import InvalidJson, canonical
-from inngest.core.registration_fields import Fields
+from inngest.core.model.ids import app_uuid, function_uuid
+from inngest.core.sdk.registration_fields import Fields
+from inngest.core.timing.cron import InvalidCron, parse_cron
+from inngest.core.timing.durations import (
+    DAY_MS,
+    MINUTE_MS,
+    SECOND_MS,
+    InvalidDuration,
+    parse_timeout,
+)
 
 MAX_TRIGGERS = 10
 MAX_TRIGGER_LENGTH = 255

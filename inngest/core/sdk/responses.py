@@ -12,10 +12,10 @@ import msgspec
 from msgspec import Raw, Struct
 from msgspec.json import Decoder
 
-from inngest.core.durations import parse_http_retry_after
-from inngest.core.surrogates import whole
+from inngest.core.json.surrogates import whole
+from inngest.core.policy import MAX_OPS
+from inngest.core.timing.durations import parse_http_retry_after
 
-MAX_OPS = 1000
 NO_RETRY = "x-inngest-no-retry"
 REQUEST_VERSION = "x-inngest-req-version"
 SDK = "x-inngest-sdk"

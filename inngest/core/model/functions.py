@@ -1,7 +1,7 @@
 """Functions as they are registered: the typed form of one element of ``functions[]`` (wire protocol section
 1.8).
 
-``inngest.core.registration`` builds and checks them; everything else only reads.
+``inngest.core.sdk.registration`` builds and checks them; everything else only reads.
 """
 
 from __future__ import annotations

@@ -1,0 +1,14 @@
+"""The time and the identifiers of a decision."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from msgspec import Struct
+
+
+class Moment(Struct, frozen=True, gc=False):
+    """The time and the identifiers of a decision, given from outside."""
+
+    now: int
+    new_id: Callable[[], str]

@@ -1,0 +1,3 @@
+"""What SDKs say, and what is said to them."""
+
+from __future__ import annotations
