@@ -35,9 +35,32 @@ class ExpressionError(InngestError):
         self.position = position
 
 
-class StoreUnavailable(InngestError):
-    """A backing system does not answer or refuses; nothing is known to be committed."""
+class StoreError(InngestError):
+    """A backing system did not do what it was asked.
+
+    ``system`` names it, as in ``redis 127.0.0.1:6379`` or a file's path; ``facts`` is what else is known, for
+    logs and for machines.
+    """
+
+    def __init__(self, message: str, *, system: str = "", **facts: object) -> None:
+        super().__init__(message)
+        self.system = system
+        self.facts = facts
+
+
+class StoreUnavailable(StoreError):
+    """It does not answer or takes nothing now. Nothing is known to be committed; trying again is right."""
 
 
 class StoreUnusable(StoreUnavailable):
-    """A backing system refuses for good: somebody has to change something, waiting does not help."""
+    """It refuses for good: somebody has to change something, waiting does not help."""
+
+
+class StoreRefused(StoreError):
+    """This one request can never pass, whatever is waited for; nothing of it was done."""
+
+
+class StoreDefect(StoreError):
+    """The store's own program failed on this request: a defect, or damaged data. It may be tried a few times,
+    never for ever.
+    """
