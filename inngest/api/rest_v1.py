@@ -29,8 +29,9 @@ from inngest.api.operations import (
     send_signal,
 )
 from inngest.api.views import cancellation_view, event_view, function_view, job_view, run_view
+from inngest.core.model.cancellations import Cancellation
 from inngest.core.model.functions import Function
-from inngest.ports.data import Cancellation, EventFilter
+from inngest.ports.data import EventFilter
 
 MAX_EVENTS = 51
 MAX_TRACES = 8 * 1024 * 1024
@@ -132,7 +133,8 @@ class RestV1:
 
     async def list_jobs(self, request: web.Request) -> web.Response:
         run_id = _id(request, "run ID")
-        items = await self._ctx.engine.items(run_id)
+        fn = await self._ctx.engine.locate(run_id)
+        items = await self._ctx.engine.items(fn, run_id) if fn is not None else []
         if not items:
             await get_record(self._ctx, run_id)
         return self._enveloped([job_view(item, place) for place, item in enumerate(items)])
@@ -178,7 +180,6 @@ class RestV1:
             started_before=before,
             condition=asked.condition or "",
         )
-        await self._ctx.data.put_cancellation(cancellation)
         await cancel_matching(self._ctx, cancellation)
         return self._enveloped(cancellation_view(cancellation))
 
@@ -192,11 +193,11 @@ class RestV1:
         raise ApiError(404, "function not found")
 
     async def list_cancellations(self, request: web.Request) -> web.Response:
-        found = await self._ctx.data.cancellations()
+        found = await self._ctx.engine.cancellations()
         return self._enveloped([cancellation_view(each) for each in found])
 
     async def delete_cancellation(self, request: web.Request) -> web.Response:
-        if not await self._ctx.data.delete_cancellation(_id(request, "cancellation ID")):
+        if not await self._ctx.engine.delete_cancellation(_id(request, "cancellation ID")):
             raise ApiError(404, "Cancellation not found")
         return answer({"ok": True})
 

@@ -24,10 +24,16 @@ MAX_SESSION_ID = 512
 
 KEY_TTL = DAY
 """How long an event id that its sender chose starts no second run (section 2.3)."""
-DELIVERY_TTL = 60 * MINUTE
-"""The same for an id of our own, which only a redelivery can repeat."""
-TOKEN_TTL = 30 * MINUTE
-"""How long the same event counts once for a rate limit or a batch (sections 4.4 and 4.6)."""
+REMEMBERED = 2 * MINUTE
+"""How long an event that cancels is remembered for the runs of earlier events. What a runner that is stopped
+holds is given to others long before.
+"""
+MAX_REMEMBERED = 5000
+"""Such events a function and name; of more the newest."""
+SETTLING = 10 * MINUTE
+"""What a function has decided on is remembered so much longer than the event stream needs: senders repeat
+requests too.
+"""
 
 # -- runs --
 
@@ -40,6 +46,8 @@ MAX_PRIORITY = 43_200
 """Seconds, either way."""
 MAX_BATCH_BYTES = 10 * 1024 * 1024
 MAX_TIMER = 366 * DAY
+MAX_REPAIRS = 3
+"""How often a run that nothing moves any more is called again before it fails."""
 MAX_STATE_SENT = 4 * 1024 * 1024 - 1024
 """Memoised state and events, as they are sent, above which the application fetches them itself
 (``use_api``), if its SDK can.
@@ -50,9 +58,17 @@ CALL_SECONDS = 2 * 60 * 60.0
 # -- workers --
 
 LEASE = 30_000
-"""How long an item belongs to a worker that is not heard of."""
+"""How long an item belongs to a worker, which prolongs that as long as it works on it."""
+DEAD = 4_000
+"""How long a worker may give no sign of life before its leases are taken up by others."""
 FUDGE = 5_000
 """An event may be received this much before the wait for it: the two took different ways."""
+MAX_ITEM_FAILURES = 10
+"""How often an item of a runner is tried that this program fails on, before it is a dead letter."""
+MAX_HISTORY_WAITING = 1_000_000
+"""Entries of history that wait for the data store; of more the oldest are dropped, and counted."""
+PAGE = 500
+"""Runs, waits or items that one call of a store brings or changes at most."""
 CAPACITY = 1000
 """Items that one executor works on at once, unless configured."""
 

@@ -64,21 +64,6 @@ class EventFilter(Struct, frozen=True, kw_only=True):
     internal: bool = False
 
 
-class Cancellation(Struct, omit_defaults=True):
-    """A bulk cancellation as it was ordered: it applies to the runs of a function that were created in
-    [started_after, started_before] and fulfil ``condition``.
-    """
-
-    id: str
-    fn: str  # function UUID
-    slug: str
-    app_id: str
-    created: int
-    started_before: int
-    started_after: int = 0
-    condition: str = ""
-
-
 class DataStore(Protocol):
     """Every method may raise `StoreUnavailable`: it is then unknown whether a write happened, and repeating
     it is safe.
@@ -142,13 +127,3 @@ class DataStore(Protocol):
 
     async def history(self, run_id: str) -> list[History]:
         """Of one run, oldest first."""
-
-    # -- bulk cancellations --
-
-    async def put_cancellation(self, cancellation: Cancellation) -> None: ...
-
-    async def cancellations(self) -> list[Cancellation]:
-        """Newest first."""
-
-    async def delete_cancellation(self, cancellation_id: str) -> bool:
-        """Whether it was there."""

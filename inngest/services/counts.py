@@ -87,11 +87,14 @@ class ExecutorCounts:
 class RunnerCounts:
     """Events on their way into the engine."""
 
-    __slots__ = ("lag", "orphans")
+    __slots__ = ("lag", "letters", "orphans", "refused", "undecided")
 
     def __init__(self) -> None:
         self.lag = Distribution()
         self.orphans = 0
+        self.undecided = 0  # parts of events
+        self.refused = 0  # by the engine store
+        self.letters = 0  # items that nobody could process
 
 
 class IndexerCounts:

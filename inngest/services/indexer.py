@@ -71,9 +71,9 @@ class Indexer:
 
     async def _history(self) -> None:
         runtime = self._runtime
-        box = await runtime.engine.outbox_history(_BATCH)
+        box = await runtime.engine.history.take(_BATCH)
         if not box.entries:
-            await self._recording.rest(runtime.engine.wait_history(_IDLE_SECONDS))
+            await self._recording.rest(runtime.engine.history.wait(_IDLE_SECONDS))
             return
         await runtime.data.put_history(box.entries)
-        await runtime.engine.ack_history(box.token)
+        await runtime.engine.history.ack(box.token)

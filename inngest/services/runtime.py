@@ -38,7 +38,6 @@ class Runtime:
     signing_keys: tuple[str, ...] = ()
     event_keys: tuple[str, ...] = ()
     limits: Limits = field(default_factory=Limits)
-    clock: Callable[[], int] = wall_clock
     jitter: Callable[[], float] = random.random
     new_id: Callable[[], str] = field(default_factory=lambda: _ulids().new)
 
@@ -47,8 +46,13 @@ class Runtime:
         """What applications are told in ``X-Inngest-Server-Kind``."""
         return "dev" if self.dev else "cloud"
 
-    def moment(self) -> Moment:
-        return Moment(now=self.clock(), new_id=self.new_id)
+    @property
+    def clock(self) -> Callable[[], int]:
+        """The engine store's time in ms: clocks of processes differ."""
+        return self.engine.now
+
+    def moment(self, settled: int = 0) -> Moment:
+        return Moment(now=self.engine.now(), new_id=self.new_id, settled=settled)
 
 
 class Entropy:

@@ -25,7 +25,7 @@ from inngest.core.model.functions import App
 from inngest.core.sdk.registration import normalise_url
 from inngest.core.sdk.signing import sign
 from inngest.drivers.http import HttpClient, HttpError, HttpResponse, UnsupportedUrl
-from inngest.ports.engine import Registry
+from inngest.ports.engine import Registered
 
 log = structlog.get_logger("inngest.sync")
 
@@ -297,7 +297,7 @@ def _object(body: bytes) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _arrived(before: Registry, after: Registry, urls: Iterable[str]) -> bool:
+def _arrived(before: Registered, after: Registered, urls: Iterable[str]) -> bool:
     """Whether a registration came in between, or was there already. An app may register under another URL
     than
     the one that was pinged.

@@ -15,13 +15,12 @@ import msgspec
 from inngest.core.model.events import RESERVED, Event
 from inngest.core.model.history import History, What
 from inngest.core.model.records import RunRecord, opened, update
-from inngest.ports.data import Cancellation, EventFilter, Position, RunFilter, TimeField, position
+from inngest.ports.data import EventFilter, Position, RunFilter, TimeField, position
 
 MAX_EVENTS = 100_000
 MAX_RUNS = 100_000
 MAX_BYTES = 512 * 1024 * 1024
 """Bytes of JSON kept: half of them for events, half for history."""
-MAX_CANCELLATIONS = 10_000
 
 _encode = msgspec.json.Encoder().encode
 
@@ -56,7 +55,6 @@ class MemoryDataStore:
         self._ended: deque[str] = deque()  # in the order of their ends
         self._run_bytes = 0
         self._runs_of: dict[str, list[str]] = {}
-        self._cancellations: dict[str, Cancellation] = {}
 
     async def open(self) -> None:
         pass
@@ -258,19 +256,6 @@ class MemoryDataStore:
         for entry in kept.entries:
             once.setdefault(_encode(entry), entry)
         return list(once.values())
-
-    # -- bulk cancellations --
-
-    async def put_cancellation(self, cancellation: Cancellation) -> None:
-        self._cancellations[cancellation.id] = cancellation
-        while len(self._cancellations) > MAX_CANCELLATIONS:
-            del self._cancellations[min(self._cancellations)]
-
-    async def cancellations(self) -> list[Cancellation]:
-        return sorted(self._cancellations.values(), key=lambda each: each.id, reverse=True)
-
-    async def delete_cancellation(self, cancellation_id: str) -> bool:
-        return self._cancellations.pop(cancellation_id, None) is not None
 
 
 def _fits(record: RunRecord, where: RunFilter) -> bool:

@@ -20,7 +20,7 @@ from inngest.core.model.events import RESERVED, Event, decode_event
 from inngest.core.model.history import History, What
 from inngest.core.model.records import RunRecord, opened
 from inngest.core.model.runs import RunStatus
-from inngest.ports.data import Cancellation, EventFilter, Position, RunFilter, TimeField
+from inngest.ports.data import EventFilter, Position, RunFilter, TimeField
 
 T = TypeVar("T")
 
@@ -64,7 +64,6 @@ _EVENTS_AT = _COLUMNS.index("events")
 _STATUS_AT = _COLUMNS.index("status")
 _encode = msgspec.msgpack.Encoder().encode
 _decode_entry = msgspec.msgpack.Decoder(History).decode
-_decode_cancellation = msgspec.msgpack.Decoder(Cancellation).decode
 _decode_ids = msgspec.json.Decoder(list[str]).decode
 
 
@@ -245,23 +244,6 @@ class SqliteDataStore:
     async def history(self, run_id: str) -> list[History]:
         rows = await self._read("SELECT entry FROM history WHERE run = ? ORDER BY id", (run_id,))
         return [_decode_entry(entry) for (entry,) in rows]
-
-    # -- bulk cancellations --
-
-    async def put_cancellation(self, cancellation: Cancellation) -> None:
-        row = (cancellation.id, _encode(cancellation))
-        await self._write(lambda connection: connection.execute(_PUT_CANCELLATION, row))
-
-    async def cancellations(self) -> list[Cancellation]:
-        rows = await self._read("SELECT cancellation FROM cancellations ORDER BY id DESC")
-        return [_decode_cancellation(raw) for (raw,) in rows]
-
-    async def delete_cancellation(self, cancellation_id: str) -> bool:
-        sql = "DELETE FROM cancellations WHERE id = ?"
-        return await self._write(lambda connection: connection.execute(sql, (cancellation_id,)).rowcount > 0)
-
-
-_PUT_CANCELLATION = "INSERT OR REPLACE INTO cancellations VALUES (?, ?)"
 
 
 def _put_history(connection: sqlite3.Connection, entries: Sequence[History]) -> None:

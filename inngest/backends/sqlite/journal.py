@@ -36,7 +36,7 @@ _CACHE_KIB = 65_536
 RETRY_SECONDS = 5.0
 """The longest time between two attempts at a write that fails."""
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 # `state` holds all that belongs to a run under the run's id, so that one step touches one page and the end
 # of a run is one range. Its kinds are those of the engine store.
 _SCHEMA = """
@@ -50,6 +50,13 @@ CREATE TABLE outbox_events (seq INTEGER PRIMARY KEY, body BLOB NOT NULL);
 CREATE TABLE outbox_history (seq INTEGER PRIMARY KEY, body BLOB NOT NULL);
 CREATE TABLE stream (seq INTEGER PRIMARY KEY, body BLOB NOT NULL)
 """
+_SINCE_2 = """
+CREATE TABLE seen (seq INTEGER PRIMARY KEY, body BLOB NOT NULL);
+CREATE TABLE crons (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE cancellations (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID
+"""
+_MIGRATIONS = (_SCHEMA, _SINCE_2)
+"""SQL by schema version, from 1; what was released never changes."""
 
 PUT_META = "INSERT INTO meta VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value"
 
@@ -124,15 +131,15 @@ class Journal:
             db.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
             db.execute("BEGIN IMMEDIATE")
             version = db.execute("PRAGMA user_version").fetchone()[0]
-            if version == 0:
-                for statement in _SCHEMA.split(";"):
-                    db.execute(statement)
-                db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-            elif version > SCHEMA_VERSION:
+            if version > SCHEMA_VERSION:
                 raise sqlite3.DatabaseError(
                     f"written by a newer release: its schema has version {version}, this one knows "
                     f"{SCHEMA_VERSION}"
                 )
+            for migration in _MIGRATIONS[version:]:
+                for statement in migration.split(";"):
+                    db.execute(statement)
+            db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
             db.execute("INSERT INTO meta VALUES ('boots', 1) ON CONFLICT DO UPDATE SET value = value + 1")
             db.execute("COMMIT")
         except BaseException:

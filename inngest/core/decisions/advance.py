@@ -14,7 +14,7 @@ from inngest.core.decisions.draft import Call, Draft, RunFails, error_json, is_r
 from inngest.core.decisions.finish import end
 from inngest.core.decisions.later import LATER
 from inngest.core.decisions.moment import Moment
-from inngest.core.decisions.starting import begun
+from inngest.core.decisions.starting import begun, eviction
 from inngest.core.model.functions import Function
 from inngest.core.model.history import History, Outcome, What
 from inngest.core.model.runs import (
@@ -32,15 +32,18 @@ from inngest.core.model.runs import (
 from inngest.core.model.transition import (
     Adopt,
     Await,
+    Complete,
     Discover,
     Drop,
     Effect,
+    Evict,
     ForcePlan,
     Record,
     Retry,
     SaveStep,
     TakePause,
     Transition,
+    lease_of,
 )
 from inngest.core.policy import DEFAULT_POLICY, MAX_STEP_OUTPUT, Policy
 from inngest.core.sdk.responses import ASYNC, LAZY, Answer, Failure, Op, Reported, Returned, Step, failure
@@ -62,7 +65,12 @@ def begin(
         message = f"The function run exceeded the step limit of {policy.max_steps} steps."
         draft.fail("InngestErrFunctionOverflowed", message)
         return draft.done()
-    if fn.start_timeout and not run.started and not run.batch and at.now - run.created > fn.start_timeout:
+    if (
+        fn.start_timeout
+        and not run.started
+        and not run.batch
+        and at.now - max(run.created, run.starts) > fn.start_timeout
+    ):
         draft.end(RunStatus.CANCELLED)
         return draft.done()
     if fn.finish_timeout and run.started and at.now - run.started > fn.finish_timeout:
@@ -119,8 +127,15 @@ def _continue(draft: Draft, step: str, *, race: bool, coalesce: str, when: int =
 # -- an event --
 
 
-def resume(pause: Pause, value: bytes, at: Moment, *, info: dict[str, Any] | None = None) -> Transition:
-    """A wait is over: ``value`` becomes the step's result, if nothing else was first."""
+def resume(
+    pause: Pause,
+    value: bytes,
+    at: Moment,
+    *,
+    info: dict[str, Any] | None = None,
+    first: Effect | None = None,
+) -> Transition:
+    """A wait is over: ``value`` becomes the step's result, if nothing else was first, and ``first`` wins."""
     item = Item(
         job=discover_job(pause.run, pause.coalesce if pause.coalesce and not pause.race else pause.step),
         kind=Kind.DISCOVER,
@@ -144,11 +159,13 @@ def resume(pause: Pause, value: bytes, at: Moment, *, info: dict[str, Any] | Non
         value=value,
         info=info,
     )
-    effects: list[Effect] = [
-        TakePause(id=pause.id),
-        SaveStep(step=pause.step, value=value, when=0),
-        Record(entry=entry, when=1),
-        Discover(item=item, when=1),
+    effects: list[Effect] = [first] if first is not None else []
+    place = len(effects)
+    effects += [
+        TakePause(id=pause.id, when=place - 1),
+        SaveStep(step=pause.step, value=value, when=place),
+        Record(entry=entry, when=place + 1),
+        Discover(item=item, when=place + 1),
     ]
     return Transition(fn=pause.fn, run=pause.run, effects=effects)
 
@@ -160,6 +177,20 @@ def cancel(run: Run, at: Moment) -> Transition:
     return Transition(
         fn=run.fn, run=run.id, effects=end(run, RunStatus.CANCELLED, at.now, at.new_id, place=0)
     )
+
+
+def evict(pause: Pause, at: Moment) -> Transition:
+    """An event cancels the run of a pause, whose state is not known here: the end is told by whoever works
+    off the item (`evicted`).
+    """
+    effects: list[Effect] = [Evict(item=eviction(pause.fn, pause.run, at.now))]
+    return Transition(fn=pause.fn, run=pause.run, effects=effects)
+
+
+def evicted(run: Run, item: Item, at: Moment) -> Transition:
+    """Tell the end of an evicted run."""
+    effects = end(run, RunStatus.CANCELLED, at.now, at.new_id, place=0)
+    return Transition(fn=run.fn, run=run.id, effects=[*effects, Complete()], lease=lease_of(item))
 
 
 # -- after a call --

@@ -7,7 +7,7 @@ from inngest.core.decisions.moment import Moment
 from inngest.core.decisions.starting import begun
 from inngest.core.model.history import History, What
 from inngest.core.model.runs import Item, Run
-from inngest.core.model.transition import Effect, Lease, Record, ResetAttempts, SaveStep, Transition
+from inngest.core.model.transition import Effect, Record, ResetAttempts, SaveStep, Transition, lease_of
 from inngest.core.policy import MAX_STEP_OUTPUT
 from inngest.core.sdk.responses import LAZY, Op, Step
 
@@ -17,7 +17,7 @@ def checkpoint(
     item: Item,
     steps: list[Step],
     at: Moment,
-    until: int,
+    ms: int,
     *,
     called: int = 0,
     finish_timeout: int = 0,
@@ -25,7 +25,7 @@ def checkpoint(
     """Steps that an application reports while its call goes on (section 5.7): kept, without a continuation.
 
     Args:
-        until: the lease of ``item`` is prolonged so far.
+        ms: the lease of ``item`` goes on for so long.
         called: when the application says the call began, 0 if it does not say. Its clock is not ours.
         finish_timeout: of the function, in ms, 0 for none.
 
@@ -61,8 +61,8 @@ def checkpoint(
             effects.append(Record(entry=entry, when=len(effects) - 1))
         elif step.op not in LAZY and step.op is not Op.PLANNED:
             raise ValueError(f"cannot checkpoint async steps: {step.op} {step.label!r}")
-    effects.append(ResetAttempts(job=item.job, epoch=item.epoch, until=until))
-    return Transition(fn=run.fn, run=run.id, effects=effects, lease=Lease(item.job, item.epoch))
+    effects.append(ResetAttempts(job=item.job, epoch=item.epoch, ms=ms))
+    return Transition(fn=run.fn, run=run.id, effects=effects, lease=lease_of(item))
 
 
 class StepTooLarge(ValueError):

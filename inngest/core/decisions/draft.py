@@ -12,7 +12,7 @@ from inngest.core.decisions.moment import Moment
 from inngest.core.model.functions import Function
 from inngest.core.model.history import History, What
 from inngest.core.model.runs import Item, Kind, Run, RunStatus, discover_job, score
-from inngest.core.model.transition import Complete, Effect, Lease, Record, Transition
+from inngest.core.model.transition import Complete, Effect, Record, Transition, lease_of
 from inngest.core.policy import Policy
 from inngest.core.sdk.responses import Step
 
@@ -45,9 +45,7 @@ class Draft:
         return len(self.effects) - 1
 
     def finish(self) -> Transition:
-        return Transition(
-            fn=self.run.fn, run=self.run.id, effects=self.effects, lease=Lease(self.item.job, self.item.epoch)
-        )
+        return Transition(fn=self.run.fn, run=self.run.id, effects=self.effects, lease=lease_of(self.item))
 
     def done(self) -> Transition:
         self.effects.append(Complete())
