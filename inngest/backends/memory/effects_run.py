@@ -63,10 +63,9 @@ def save_step(store: EngineState, scope: Scope, effect: SaveStep) -> bool:
 def await_steps(store: EngineState, scope: Scope, effect: Await) -> bool:
     if scope.state is None:
         return False
-    run = scope.state.run
-    run.pending = {step for step in effect.steps if step not in run.steps}
-    store.changed(run)
-    return bool(run.pending)
+    some = scope.state.run.await_steps(effect.steps)
+    store.changed(scope.state.run)
+    return some
 
 
 def discover(store: EngineState, scope: Scope, effect: Discover) -> bool:

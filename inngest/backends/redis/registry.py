@@ -15,7 +15,7 @@ from inngest.backends.redis.scripts import PUT_APP
 from inngest.backends.redis.wire import encode, opaque
 from inngest.core.model.functions import App, Function
 from inngest.core.timing import gcra
-from inngest.ports.engine import Registry
+from inngest.ports.engine import Registered
 
 VERSION = "version"
 _decode_app = msgspec.msgpack.Decoder(App).decode
@@ -30,7 +30,7 @@ class RedisRegistry:
         self._bell = bell
         self._prefix = prefix
 
-    async def read(self) -> Registry:
+    async def read(self) -> Registered:
         # The version first: a change in between makes it too old, and so is read again.
         version, apps, functions = await self._link.run(
             [
@@ -40,7 +40,7 @@ class RedisRegistry:
             ]
         )
         found = [_decode_function(raw) for raw in functions]
-        return Registry(
+        return Registered(
             version=int(version or 0),
             apps={app.id: app for app in map(_decode_app, apps)},
             functions={fn.id: fn for fn in found},
@@ -58,7 +58,7 @@ class RedisRegistry:
             ]
             packed = encode([_config(fn) for fn in [*functions, *gone]])
             version = await self._link.script(
-                PUT_APP, key, self._prefix, known.version, app.id, encode(app), packed
+                PUT_APP, key, self._prefix, "", known.version, app.id, encode(app), packed
             )
             if version >= 0:
                 return

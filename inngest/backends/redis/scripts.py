@@ -39,6 +39,8 @@ COMMIT = _assemble(
 LEASE = _assemble("lease", *_PARTITIONS, "states")
 EXTEND = _assemble("extend", *_PARTITIONS)
 HAND_BACK = _assemble("hand_back", *_PARTITIONS)
+ALIVE = _assemble("alive", *_PARTITIONS)
+DISCARD = _assemble("discard", *_PARTITIONS)
 RUN = _assemble("run", "keys", "states", writes=False)
 ITEM = _assemble("item", *_PARTITIONS, writes=False)
 RUN_ITEMS = _assemble("run_items", *_PARTITIONS, writes=False)
@@ -58,6 +60,8 @@ SCRIPTS = {
         LEASE,
         EXTEND,
         HAND_BACK,
+        ALIVE,
+        DISCARD,
         RUN,
         ITEM,
         RUN_ITEMS,

@@ -8,12 +8,12 @@ which stands what they need of them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
 from inngest.core.model.history import History
-from inngest.core.model.runs import CALLS, Item, Kind, Leased, Partition, Pause, PauseKind, Run, digest
+from inngest.core.model.runs import CALLS, Item, Kind, Partition, Pause, PauseKind, Run, digest
 from inngest.core.model.transition import (
     Admit,
     Adopt,
@@ -24,12 +24,19 @@ from inngest.core.model.transition import (
     CreateRun,
     Discover,
     Drop,
+    Effect,
     Emit,
     EndRun,
     Enqueue,
+    EnqueueFirst,
+    Evict,
     ForcePlan,
+    Lease,
+    Once,
     PutPause,
+    Recall,
     Record,
+    Remember,
     ResetAttempts,
     Retry,
     SaveStep,
@@ -40,6 +47,7 @@ from inngest.core.model.transition import (
     Transition,
     Unclaimed,
 )
+from inngest.core.policy import MAX_REMEMBERED
 
 encode = msgspec.msgpack.Encoder().encode
 _decode_item = msgspec.msgpack.Decoder(Item).decode
@@ -53,6 +61,7 @@ _KINDS = dict.fromkeys(Kind, "other") | {
     Kind.START_TIMEOUT: "timeout",
     Kind.FINISH_TIMEOUT: "timeout",
     Kind.CRON: "cron",
+    Kind.EVICT: "evict",
 }
 
 
@@ -155,7 +164,7 @@ def _create(effect: CreateRun) -> tuple[Any, ...]:
         run.id,
         run.key,
         run.created,
-        effect.key_until,
+        effect.claim,
         opaque(encode(_head(run))),
         _partition(run.start),
         _partition(run.work),
@@ -186,9 +195,6 @@ def _admit(effect: Admit) -> tuple[Any, ...]:
         effect.key,
         params.emission,
         params.tolerance,
-        effect.now,
-        effect.token,
-        effect.token_ttl,
     )
 
 
@@ -201,13 +207,10 @@ def _collect(effect: Collect) -> tuple[Any, ...]:
         _partition(effect.partition),
         opaque(effect.event),
         effect.ts,
-        effect.now,
         effect.last,
         effect.bound,
         effect.max_size,
         effect.max_bytes,
-        effect.token,
-        effect.token_ttl,
         opaque(effect.item.payload),
     )
 
@@ -232,16 +235,20 @@ def _shortened(value: Any) -> Any:
 
 
 _ENCODERS: dict[type, Callable[[Any], tuple[Any, ...]]] = {
-    Unclaimed: lambda e: ("unclaimed", e.key, e.now),
+    Once: lambda e: ("once", e.key, e.at, e.forget, e.mark),
+    Remember: lambda e: ("remember", e.name, opaque(e.event), e.at, e.ttl, MAX_REMEMBERED),
+    Recall: lambda e: ("recall", e.names, e.since, _item(e.item)),
+    Unclaimed: lambda e: ("unclaimed", e.key),
     Admit: _admit,
-    TakeLock: lambda e: ("lock", lock_name(e.key)),
+    TakeLock: lambda e: ("lock", lock_name(e.key), e.order, _item(e.evict) if e.evict else False),
     CreateRun: _create,
     Collect: _collect,
     Enqueue: lambda e: ("enqueue", _item(e.item), _partition(e.partition)),
+    EnqueueFirst: lambda e: ("first", [_item(item) for item in e.items]),
     Drop: lambda e: ("drop", e.job),
     Complete: lambda _: ("complete",),
     Retry: lambda e: ("retry", e.due, e.attempt, False if e.payload is None else opaque(e.payload)),
-    ResetAttempts: lambda e: ("reset", e.job, e.epoch, e.until),
+    ResetAttempts: lambda e: ("reset", e.job, e.epoch, e.ms),
     Begin: lambda e: ("begin", e.at),
     Adopt: lambda e: ("adopt", e.version),
     ForcePlan: lambda _: ("force",),
@@ -251,11 +258,13 @@ _ENCODERS: dict[type, Callable[[Any], tuple[Any, ...]]] = {
     PutPause: _pause,
     SignalTaken: lambda e: ("signal-taken", plain_bucket(e.name), e.pause, e.step),
     TakePause: lambda e: ("take", e.id),
+    Evict: lambda e: ("evict", _item(e.item)),
     EndRun: lambda _: ("end",),
     Emit: lambda e: ("emit", opaque(e.event)),
     Record: _record,
-    SetCrons: lambda e: ("crons", [_item(item) for item in e.items], _partition(e.partition)),
+    SetCrons: lambda e: ("crons", [_item(item) for item in e.items], _partition(e.partition), e.version),
 }
+assert _ENCODERS.keys() == set(get_args(Effect)), "each effect has its form"
 
 
 # -- replies --
@@ -270,12 +279,13 @@ def decode_item(reply: list[Any]) -> Item:
         item.attempt = int(reply[6])
     if reply[7] is not None:
         item.payload = reply[7]
+    item.run, item.job = reply[1].decode(), reply[8].decode()  # an evicted run's were not known
     return item
 
 
-def decode_leased(reply: list[Any], until: int) -> Leased:
-    """An item as it was just leased; its run is still to be given."""
-    return Leased(item=decode_item(reply), run=None, until=until)
+def lease_of_reply(reply: list[Any]) -> Lease:
+    """The lease of an item that cannot be decoded."""
+    return Lease(fn=reply[9].decode(), job=reply[8].decode(), epoch=reply[5])
 
 
 def decode_run(reply: list[Any]) -> Run | None:

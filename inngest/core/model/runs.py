@@ -159,6 +159,11 @@ class Run(Struct, omit_defaults=True, gc=False):
         self.size += len(value)
         return True
 
+    def await_steps(self, steps: list[str]) -> bool:
+        """Let the pending set be those that have no result yet. Whether there are any."""
+        self.pending = {step for step in steps if step not in self.steps}
+        return bool(self.pending)
+
     def copy(self) -> Run:
         """A copy whose mutable parts are its own; step values and events are shared, being immutable."""
         from msgspec.structs import replace

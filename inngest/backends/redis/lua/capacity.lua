@@ -45,7 +45,7 @@ end
 -- Where a partition is parked: {zset, member, index of lines or '', line, cell name, limit index}.
 local function parked(fn, pid)
   local slot = call('HGET', of(fn) .. 'parked', pid)
-  return slot and cmsgpack.unpack(slot)
+  return slot and unpacked(slot)
 end
 
 local function leave_slot(slot)
@@ -69,6 +69,9 @@ local function unpark(fn, pid)
   enring(fn, pid, CALLS_QUEUE)
 end
 
+-- As many as one release wakes at most, and as many as a change of limits gives another try at once.
+local MOST_WOKEN = 200
+
 -- Wake as many of those who wait for a cell as there is room for, in score order.
 local function wake(key)
   local lines = call('SMEMBERS', key .. ':lines')
@@ -76,7 +79,7 @@ local function wake(key)
     return
   end
   local taken = call('SCARD', key)
-  while true do
+  for _ = 1, MOST_WOKEN do
     local best, fn
     for _, line in ipairs(lines) do
       local slot = call('ZRANGE', key .. ':line:' .. line, 0, 0, 'WITHSCORES')
@@ -125,22 +128,22 @@ local function park(item, cell)
 end
 
 -- The generic cell rate algorithm in microseconds: the new arrival time to store, or nil and when to retry.
-local function admit(key, emission, tolerance, now)
-  local us = now * 1000
+local function admit(key, emission, tolerance)
+  local us = NOW * 1000
   local tat = math.max(tonumber(call('GET', key) or 0), us) + emission
   if us < tat - tolerance then
     return nil, tat - tolerance
   end
-  remember(key, text(tat), math.ceil(tat / 1000) - now)
+  remember(key, text(tat), math.ceil(tat / 1000) - NOW)
   return tat
 end
 
-local function pass_throttle(item, now)
+local function pass_throttle(item)
   local limits = config(item.fn)
   if limits.emission < 0 then
     return true
   end
-  local tat, retry = admit(of(item.fn) .. 'throttle:' .. item.def[3], limits.emission, limits.tolerance, now)
+  local tat, retry = admit(of(item.fn) .. 'throttle:' .. item.def[3], limits.emission, limits.tolerance)
   if tat then
     return true
   end
@@ -153,7 +156,7 @@ local function pass_throttle(item, now)
 end
 
 -- Take the capacity for a call, or park its partition.
-local function acquire(item, now)
+local function acquire(item)
   local fn, cells, run_cell = item.fn, item.def[1], item.def[2]
   local starting = item.kind == 'start'
   for _, cell in ipairs(cells) do
@@ -167,7 +170,7 @@ local function acquire(item, now)
       park(item, run_cell)
       return false
     end
-    if item.def[3] ~= '' and not pass_throttle(item, now) then
+    if item.def[3] ~= '' and not pass_throttle(item) then
       return false
     end
   end
@@ -189,16 +192,39 @@ local function release(item)
   end
 end
 
--- The limits of a function have changed: whoever waits for its capacity may have another try.
+-- The limits of a function have changed: whoever waits for its capacity by now may have another try. It is
+-- worked off in pages: `reconsider` holds the function with the mark that ends what waits by now, and a cursor.
 local function reconsider(fn)
+  call('HSET', PREFIX .. 'reconsider', fn, next_mark() .. '0')
+end
+
+-- Go on with it. Whether there is more.
+local function reconsider_some()
+  local fn = call('HRANDFIELD', PREFIX .. 'reconsider')
+  if not fn then
+    return false
+  end
+  local slot = call('HGET', PREFIX .. 'reconsider', fn)
+  local mark, cursor = string.sub(slot, 1, MARK), string.sub(slot, MARK + 1)
+  local page = call('HSCAN', of(fn) .. 'parked', cursor, 'COUNT', MOST_WOKEN)
   local waiting = {}
-  local all = call('HGETALL', of(fn) .. 'parked')
-  for place = 1, #all, 2 do
-    local member = cmsgpack.unpack(all[place + 1])[2]
-    table.insert(waiting, { string.sub(member, 1, MARK), all[place] })
+  for place = 1, #page[2], 2 do
+    local record = unpacked(page[2][place + 1])
+    if not record then
+      call('HDEL', of(fn) .. 'parked', page[2][place])
+      count('damaged', 1)
+    elseif string.sub(record[2], 1, MARK) < mark then
+      table.insert(waiting, { string.sub(record[2], 1, MARK), page[2][place] })
+    end
   end
   table.sort(waiting, function(one, other) return one[1] < other[1] end)
   for _, entry in ipairs(waiting) do
     unpark(fn, entry[2])
   end
+  if page[1] == '0' then
+    call('HDEL', PREFIX .. 'reconsider', fn)
+  else
+    call('HSET', PREFIX .. 'reconsider', fn, mark .. page[1])
+  end
+  return call('EXISTS', PREFIX .. 'reconsider') == 1
 end

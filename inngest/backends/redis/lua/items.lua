@@ -1,8 +1,10 @@
 -- Queue items. One is a timer (not due yet), ready (in its partition), or leased.
 --
 -- The hash of an item: `blob` as it was queued, opaque; what has changed since (due, score, pid, attempt,
--- payload, epoch); what scripts need to know (run, kind, queue, def: the capacity that its partition needs).
--- Kinds here: start, call, timeout (of the run itself), cron, other.
+-- payload, epoch); what scripts need to know (run, kind, queue, def: the capacity that its partition needs);
+-- who holds it (holder: worker and request).
+-- Kinds here: start, call, timeout (of the run itself), cron, evict, other.
+-- A member without a readable hash is damaged: it is dropped and counted, and all others go on.
 
 local NO_CAPACITY = { {}, {}, '' }
 
@@ -12,24 +14,31 @@ end
 
 local function load_item(fn, job)
   local got = call('HMGET', item_key(fn, job), 'state', 'run', 'kind', 'queue', 'pid', 'def', 'due', 'score',
-    'mark', 'epoch', 'moves', 'collector', 'name', 'loose')
-  if not got[1] then
-    return nil
+    'mark', 'epoch', 'moves', 'collector', 'name')
+  local def = NO_CAPACITY
+  if got[6] ~= '' then
+    def = got[6] and unpacked(got[6])
   end
-  return {
+  local item = {
     fn = fn, job = job, state = got[1], run = got[2], kind = got[3], queue = got[4], pid = got[5],
-    packed = got[6], def = got[6] == '' and NO_CAPACITY or cmsgpack.unpack(got[6]),
-    due = tonumber(got[7]), score = tonumber(got[8]), mark = got[9], epoch = tonumber(got[10]),
-    moves = got[11] == '1', collector = got[12], name = got[13], loose = got[14] == '1',
+    packed = got[6], def = def, due = tonumber(got[7] or nil), score = tonumber(got[8] or nil), mark = got[9],
+    epoch = tonumber(got[10] or nil), moves = got[11] == '1', collector = got[12] or '', name = got[13] or '',
   }
+  if item.state and item.run and item.kind and item.queue and item.pid and item.def and item.due and item.score
+      and item.mark and item.epoch then
+    return item
+  end
+  return nil
 end
 
 local function is_call(item)
   return item.kind == 'start' or item.kind == 'call'
 end
 
-local function run_exists(fn, run)
-  return call('EXISTS', of(fn) .. 'run:' .. run) == 1
+-- Whether a run has neither ended nor been evicted.
+local function run_alive(fn, run)
+  local got = call('HMGET', of(fn) .. 'run:' .. run, 'revision', 'evicted')
+  return got[1] and got[2] ~= '1'
 end
 
 local function ready_key(item)
@@ -56,9 +65,9 @@ local function due_key(queue)
 end
 
 -- Insert by due time; the caller stores what has changed of the item.
-local function place(item, now)
+local function place(item)
   item.mark = next_mark()
-  if item.due > now then
+  if item.due > NOW then
     item.state = 'timer'
     local key, member = due_key(item.queue), item.mark .. item.fn .. '|' .. item.job
     call('ZADD', key, item.due, member)
@@ -75,17 +84,12 @@ local function store_place(item)
     'mark', item.mark, 'pid', item.pid, 'def', item.packed, 'moves', item.moves and '1' or '')
 end
 
-local function add_item(item, now)
-  place(item, now)
-  -- Whoever has only a job id finds its function by the run in it, or else by an index.
-  item.loose = item.run == '' or string.sub(item.job, 1, #item.run + 1) ~= item.run .. ':'
-  if item.loose then
-    call('HSET', PREFIX .. 'jobs', item.job, item.fn)
-  end
+local function add_item(item)
+  place(item)
   call('HSET', item_key(item.fn, item.job), 'blob', item.blob, 'run', item.run, 'kind', item.kind, 'queue',
     item.queue, 'pid', item.pid, 'def', item.packed, 'due', item.due, 'score', item.score, 'mark', item.mark,
     'state', item.state, 'epoch', 0, 'moves', item.moves and '1' or '', 'collector', item.collector,
-    'name', item.name, 'loose', item.loose and '1' or '')
+    'name', item.name)
   count('items', 1)
 end
 
@@ -130,9 +134,6 @@ local function remove_item(item)
   if item.kind == 'cron' and call('HGET', tag .. 'crons:' .. item.pid, item.name) == item.job then
     call('HDEL', tag .. 'crons:' .. item.pid, item.name)
   end
-  if item.loose then
-    call('HDEL', PREFIX .. 'jobs', item.job)
-  end
   count('items', -1)
 end
 
@@ -142,39 +143,47 @@ local function item_reply(item)
   local got = call('HMGET', key, 'blob', 'attempt', 'payload')
   local payload = got[3]
   if not payload and item.collector ~= '' then
-    payload = call('GET', of(item.fn) .. 'collected:' .. item.job) .. ']'
+    payload = (call('GET', of(item.fn) .. 'collected:' .. item.job) or '[') .. ']'
   end
-  return { got[1], item.run, item.due, item.score, item.pid, item.epoch, got[2], payload }
+  return { got[1], item.run, item.due, item.score, item.pid, item.epoch, got[2], payload, item.job, item.fn }
 end
 
 -- -- leasing --
 
 -- Lease the head of a partition, which is put back in the ring, if capacity allows; else park it.
-local function lease_head(fn, pid, now, till)
+local function lease_head(fn, pid, till, holder)
   local top = head_of(fn, pid)
-  if not top then
-    return nil
+  while top do
+    local item = load_item(fn, unmarked(top))
+    if item then
+      if is_call(item) and not acquire(item) then
+        return nil
+      end
+      call('ZREM', ready_key(item), top)
+      close_collector(item)
+      item.state, item.epoch = 'leased', item.epoch + 1
+      call('HSET', item_key(fn, item.job), 'state', item.state, 'epoch', item.epoch, 'holder', holder)
+      call('ZADD', PREFIX .. 'leases', till, fn .. '|' .. item.job)
+      if call('EXISTS', ready_key(item)) == 1 then
+        enring(fn, pid, item.queue)
+      end
+      return item
+    end
+    call('ZREM', of(fn) .. 'ready:' .. pid, top)
+    count('damaged', 1)
+    top = head_of(fn, pid)
   end
-  local item = load_item(fn, unmarked(top))
-  if is_call(item) and not acquire(item, now) then
-    return nil
-  end
-  call('ZREM', ready_key(item), top)
-  close_collector(item)
-  item.state, item.epoch = 'leased', item.epoch + 1
-  call('HSET', item_key(fn, item.job), 'state', item.state, 'epoch', item.epoch)
-  call('ZADD', PREFIX .. 'leases', till, fn .. '|' .. item.job)
-  if call('EXISTS', ready_key(item)) == 1 then
-    enring(fn, pid, item.queue)
-  end
-  return item
+  return nil
 end
 
 -- Back to the queue, by its due time, with its capacity released. A run that has its place must not wait
 -- behind those who wait for theirs, and so goes on among the runs that have begun.
-local function unlease(item, now)
-  if item.run ~= '' and not run_exists(item.fn, item.run) then
+local function unlease(item)
+  if item.run ~= '' and item.kind ~= 'evict' and not run_alive(item.fn, item.run) then
     remove_item(item)
+    if call('EXISTS', of(item.fn) .. 'run:' .. item.run) == 1 then
+      call('HSET', of(item.fn) .. 'jobs:' .. item.run, item.job, '0')
+    end
     return
   end
   displace(item)
@@ -183,32 +192,44 @@ local function unlease(item, now)
     item.pid, item.packed, item.moves = got[1], got[2], false
     item.def = cmsgpack.unpack(item.packed)
   end
-  place(item, now)
+  place(item)
   store_place(item)
 end
 
 -- At most this many at once: a server serves others too, and the caller comes again.
-local MOST_TIMERS = 1000
+local MOST_TIMERS = 500
 local MOST_LEASES = 100
 
-local function promote(queue, now)
+local function promote(queue)
   local key = due_key(queue)
-  for _, member in ipairs(call('ZRANGE', key, '-inf', now, 'BYSCORE', 'LIMIT', 0, MOST_TIMERS)) do
+  for _, member in ipairs(call('ZRANGE', key, '-inf', NOW, 'BYSCORE', 'LIMIT', 0, MOST_TIMERS)) do
     local fn, job = split(unmarked(member))
     call('ZREM', key, member)
     local item = load_item(fn, job)
-    make_ready(item)
-    call('HSET', item_key(fn, job), 'state', item.state)
+    if item then
+      make_ready(item)
+      call('HSET', item_key(fn, job), 'state', item.state)
+    else
+      count('damaged', 1)
+    end
   end
-  for _, member in ipairs(call('ZRANGE', PREFIX .. 'wake:' .. queue, '-inf', now, 'BYSCORE')) do
+  local wakes = PREFIX .. 'wake:' .. queue
+  for _, member in ipairs(call('ZRANGE', wakes, '-inf', NOW, 'BYSCORE', 'LIMIT', 0, MOST_TIMERS)) do
+    call('ZREM', wakes, member)
     unpark(split(unmarked(member)))
   end
 end
 
-local function expire(now)
+local function expire()
   local key = PREFIX .. 'leases'
-  for _, member in ipairs(call('ZRANGE', key, '-inf', now, 'BYSCORE', 'LIMIT', 0, MOST_LEASES)) do
-    unlease(load_item(split(member)), now)
+  for _, member in ipairs(call('ZRANGE', key, '-inf', NOW, 'BYSCORE', 'LIMIT', 0, MOST_LEASES)) do
+    local item = load_item(split(member))
+    if item and item.state == 'leased' then
+      unlease(item)
+    else
+      call('ZREM', key, member)
+      count('damaged', 1)
+    end
   end
 end
 
@@ -219,14 +240,4 @@ local function leased_item(fn, job, epoch)
     return item
   end
   return nil
-end
-
--- The function of an item of which nothing but the job id is known.
-local function owner_of(job)
-  local fn = call('HGET', PREFIX .. 'jobs', job)
-  if fn then
-    return fn
-  end
-  local colon = string.find(job, ':', 1, true)
-  return colon and call('HGET', PREFIX .. 'runs', string.sub(job, 1, colon - 1))
 end

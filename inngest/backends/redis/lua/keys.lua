@@ -1,8 +1,14 @@
 -- Names. What belongs to a function carries its hash tag; the rest are the server's indices.
--- Times are milliseconds and come from the caller.
+-- ARGV[1]: the prefix of all keys. ARGV[2]: the time in ms, for tests; empty for this server's own.
 
 local PREFIX = ARGV[1]
 local call = redis.call
+
+local NOW = tonumber(ARGV[2])
+if not NOW then
+  local time = call('TIME')
+  NOW = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+end
 
 local function of(fn)
   return PREFIX .. '{' .. fn .. '}:'
@@ -19,7 +25,7 @@ local function text(number)
   return string.format('%.0f', number)
 end
 
--- How long (ms) a key that has lost its meaning may stay: clocks differ, and the value decides.
+-- How long (ms) a key that has lost its meaning may stay: the value decides.
 local SLACK = 60000
 
 local function remember(key, value, ttl)
@@ -51,7 +57,8 @@ local function unmarked(member)
 end
 
 -- Sizes, for metrics.
-local changes = { items = 0, pauses = 0 }
+-- `damaged`: records that could not be read, and were dropped.
+local changes = { items = 0, pauses = 0, damaged = 0 }
 
 local function count(what, by)
   changes[what] = changes[what] + by
@@ -63,4 +70,13 @@ local function settle_counts()
       call('HINCRBY', PREFIX .. 'counts', what, by)
     end
   end
+end
+
+-- What a record holds, or nil if it is damaged.
+local function unpacked(packed)
+  local good, value = pcall(cmsgpack.unpack, packed)
+  if good then
+    return value
+  end
+  return nil
 end

@@ -1,11 +1,12 @@
 -- One transition in the making: {fn, run, lease job or '', lease epoch, effects}, as of
 -- inngest/core/transition.py.
 
-local T = cmsgpack.unpack(ARGV[2])
+local T = cmsgpack.unpack(ARGV[3])
 local FN, RUN, TAG = T[1], T[2], of(T[1])
 
 -- The part of the run that changes; written back once, at the end.
-local S = { alive = false, dirty = false }
+-- An evicted run is there only for the item that tells its end: see `commit`.
+local S = { alive = false, dirty = false, evicted = false }
 
 local function run_key(part)
   return TAG .. part .. ':' .. RUN
@@ -13,9 +14,10 @@ end
 
 local function load_state()
   local got = call('HMGET', run_key('run'), 'revision', 'version', 'plan', 'started', 'size', 'pending',
-    'live', 'waits', 'priority')
+    'live', 'waits', 'priority', 'evicted')
   if got[1] then
-    S.alive, S.plan = true, got[3] == '1'
+    S.evicted = got[10] == '1'
+    S.alive, S.plan = not S.evicted, got[3] == '1'
     S.revision, S.version, S.started = tonumber(got[1]), tonumber(got[2]), tonumber(got[4])
     S.size, S.pending, S.live = tonumber(got[5]), tonumber(got[6]), tonumber(got[7])
     S.waits, S.priority = tonumber(got[8]), tonumber(got[9])
@@ -36,13 +38,13 @@ end
 local function save_state()
   if S.alive and S.dirty then
     call('HSET', run_key('run'), 'revision', S.revision, 'version', S.version, 'plan', S.plan and '1' or '0',
-      'started', S.started, 'size', S.size, 'pending', S.pending, 'live', S.live, 'waits', S.waits)
+      'started', S.started, 'size', S.size, 'pending', S.pending, 'live', S.live, 'waits', S.waits,
+      'taken', S.taken or '')
   end
 end
 
 -- The leased item that the transition is about; `last` is the newest queued call.
 local leased, last
-local NOW = tonumber(ARGV[3])
 
 -- Timeouts of the run itself ask for no call.
 local function stirs(item)
@@ -91,13 +93,13 @@ local function push(wire, partition)
       local kind = item.kind == 'start' and 'start' or 'work'
       partition = call('HMGET', run_key('run'), kind, kind .. '_def')
     end
-    partition = partition or { FN .. '/t', '' }
+    partition = partition or { FN .. (item.queue == 'runner' and '/r' or '/t'), '' }
   elseif call('EXISTS', item_key(FN, item.job)) == 1 then
     return false
   end
   partition = partition or { FN .. '/r', '' }
   set_partition(item, partition[1], partition[2])
-  add_item(item, math.max(wire[8], NOW))
+  add_item(item)
   if item.kind == 'cron' and item.run == '' then
     call('HSET', TAG .. 'crons:' .. item.pid, item.name, item.job)
   end
@@ -105,6 +107,49 @@ local function push(wire, partition)
     last = item
   end
   return true
+end
+
+-- Take all that a run would go on by: its pauses, its queued items but for the leased ones, its lock.
+local function drop_parts(run)
+  local jobs_key = TAG .. 'jobs:' .. run
+  local pauses = call('HGETALL', pauses_key(FN, run))
+  for place = 1, #pauses, 2 do
+    local record = unpacked(pauses[place + 1])
+    if record then
+      unindex_pause(pauses[place], record)
+    end
+  end
+  call('UNLINK', pauses_key(FN, run))
+  local jobs = call('HGETALL', jobs_key)
+  for place = 1, #jobs, 2 do
+    if jobs[place + 1] == '1' then
+      local item = load_item(FN, jobs[place])
+      if not item then
+        count('damaged', 1)
+      elseif item.state ~= 'leased' then
+        remove_item(item)
+        call('HSET', jobs_key, jobs[place], '0')
+      end
+    end
+  end
+  local lock = call('HGET', TAG .. 'run:' .. run, 'lock')
+  if lock and lock ~= '' then
+    local holder = call('GET', PREFIX .. lock)
+    if holder and string.sub(holder, 1, #run + 1) == run .. ' ' then
+      call('DEL', PREFIX .. lock)
+    end
+  end
+end
+
+-- Nothing of a run goes on but the item, which is made its own.
+local function evict_run(run, wire)
+  drop_parts(run)
+  local item = new_item(wire)
+  item.run, item.job = run, run .. ':evict'
+  set_partition(item, FN .. '/r', '')
+  call('HSET', TAG .. 'run:' .. run, 'evicted', '1', 'live', 1, 'waits', 0)
+  call('HSET', TAG .. 'jobs:' .. run, item.job, '1')
+  add_item(item)
 end
 
 -- What leaves the engine: kept in order, pushed at the end.
@@ -117,6 +162,13 @@ local function send_outbox()
       local length
       for first = 1, #entries, 1000 do
         length = call('RPUSH', key, unpack(entries, first, math.min(first + 999, #entries)))
+      end
+      local most = tonumber(ARGV[8])
+      if box == 'history' and length > most then
+        -- Nobody has fetched it for very long: the oldest goes.
+        call('LTRIM', key, length - most, -1)
+        call('INCRBY', key .. ':base', length - most)
+        call('INCRBY', key .. ':dropped', length - most)
       end
       if length == #entries then
         call('PUBLISH', PREFIX .. 'outbox:' .. box, '')
