@@ -113,6 +113,9 @@ class RedisEngineStore:
     def now(self) -> int:
         return self._clock() if self._clock is not None else self._time.now()
 
+    def slack(self) -> int:
+        return self._time.slack() if self._clock is None else 0
+
     async def close(self) -> None:
         with suppress(StoreUnavailable):  # then what it has claimed is free a little later
             await self.events.ack(0)

@@ -262,8 +262,8 @@ def _failed(draft: Draft, answer: Failure, call: Call, jitter: float) -> Transit
 
 
 def _again(draft: Draft, retry_at: int, jitter: float) -> Transition:
-    item, now = draft.item, draft.at.now
-    due = retry_at or now + (draft.policy.retry_interval or retry_delay(item.attempt, jitter))
+    item = draft.item
+    due = retry_at or draft.at.latest + (draft.policy.retry_interval or retry_delay(item.attempt, jitter))
     draft.add(Retry(due=due, attempt=item.attempt + 1))
     return draft.finish()
 

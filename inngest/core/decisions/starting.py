@@ -134,7 +134,9 @@ def start(
     )
     effects.append(Enqueue(item=item, when=created))
     if fn.start_timeout and not run.batch:
-        timeout = timer(run, Kind.START_TIMEOUT, f"{run.id}:start-timeout", due + fn.start_timeout, at.now)
+        timeout = timer(
+            run, Kind.START_TIMEOUT, f"{run.id}:start-timeout", due + at.slack + fn.start_timeout, at.now
+        )
         effects.append(Enqueue(item=timeout, when=created))
     if not run.batch:
         pauses = cancels(fn, run, first, at)
