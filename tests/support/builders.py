@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +17,9 @@ from inngest.core.model.events import Event
 from inngest.core.model.functions import App, Function, Trigger
 from inngest.core.model.runs import Item, Kind, Partition, Pause, PauseKind, Run, start_job, timeout_job
 from inngest.ports.engine import EngineStore
+from inngest.services.loop import Stopped
 from inngest.services.registry import RegistryCache
+from inngest.services.runner import Runner
 from inngest.services.runtime import Runtime
 
 NOW = 1_700_000_000_000
@@ -93,3 +96,11 @@ async def register(runtime: Runtime, *functions: Function, app: App = APP) -> No
     """The functions of an app, known to the runtime at once."""
     await runtime.engine.put_app(app, list(functions))
     await runtime.registry.refresh()
+
+
+async def work_off(runner: Runner) -> None:
+    """Let a runner work off the items that are due, until none is."""
+    runner._firing.stop()
+    with contextlib.suppress(Stopped):
+        while True:
+            await runner._items()
