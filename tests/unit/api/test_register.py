@@ -57,16 +57,16 @@ class Context:
     def __post_init__(self) -> None:
         self.engine = CountingEngine(self.clock)
         self.new_id = UlidFactory(clock=self.clock, random_bytes=lambda n: b"r" * n).new
+        self.runtime = builders.memory_runtime(self.engine, new_id=self.new_id)
+        self.runner = Runner(self.runtime)
 
     def clock(self) -> int:
         return self.now
 
     async def cron_items(self) -> list[Item]:
         """The cron items that are queued, as a runner has derived them from what is registered."""
-        runtime = builders.memory_runtime(self.engine, new_id=self.new_id)
-        await runtime.registry.refresh()
-        runner = Runner(runtime)
-        await runner._derive(all_of_them=True)
+        await self.runtime.registry.refresh()
+        await self.runner._derive()
         return [entry.item for entry in self.engine._state.entries.values()]
 
     async def crons(self) -> list[str]:
