@@ -107,7 +107,7 @@ async def test_a_schedule_that_was_lost_comes_back() -> None:
     assert isinstance(world.engine, MemoryEngineStore)
     state = world.engine._state
     for entry in list(state.entries.values()):
-        state.forget(entry, None, remember=False)
+        state.forget(entry, remember=False)
     await world.runner._derive()
     assert _queued(world) == [], "what has not changed is not looked after each time"
     await world.runner._derive(all_of_them=True)
