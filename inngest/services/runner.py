@@ -63,6 +63,7 @@ class Runner:
         self._derived_version = -1
         self._relayed = False
         self._settled = 0
+        self._tasks: asyncio.TaskGroup
         self._wide: set[asyncio.Task[None]] = set()
         self.counts = RunnerCounts()
         self._eventing = Loop("runner.events", self._events)
@@ -89,14 +90,10 @@ class Runner:
         """
         self._ended.clear()
         try:
-            async with asyncio.TaskGroup() as group:
+            async with asyncio.TaskGroup() as self._tasks:
                 for loop in self._loops:
-                    group.create_task(loop.run())
-            if self._wide:
-                await asyncio.wait(self._wide)
+                    self._tasks.create_task(loop.run())
         finally:
-            for task in self._wide:
-                task.cancel()
             self._ended.set()
 
     async def drain(self, grace: float) -> None:
@@ -141,7 +138,7 @@ class Runner:
         if rest:
             while len(self._wide) >= _MAX_WIDE:
                 await asyncio.wait(self._wide, return_when=asyncio.FIRST_COMPLETED)
-            task = asyncio.create_task(self._meet_many(rest, delivery.token))
+            task = self._tasks.create_task(self._meet_many(rest, delivery.token))
             self._wide.add(task)
             task.add_done_callback(self._wide.discard)
             return
@@ -192,7 +189,7 @@ class Runner:
                     await self._meet_rest(event, cursor, functions)
                     break
                 except StoreUnavailable as error:
-                    log.warning("waits go on later", action="runner.events", event=event.id, error=str(error))
+                    log.warning("waits go on later", action="runner.events", id=event.id, error=str(error))
                     failures += 1
                     await backoff(failures)
         await self._acknowledge(token)
@@ -436,7 +433,7 @@ class _Report:
         log.error(
             f"{problem.what} cannot be decided; the rest of the event was",
             action="runner.event",
-            event=self._event.id,
+            id=self._event.id,
             name=self._event.name,
             fn=problem.fn,
             exc_info=problem.error,

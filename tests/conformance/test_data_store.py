@@ -16,7 +16,7 @@ from inngest.backends.sqlite.data import SqliteDataStore
 from inngest.core.errors import StoreUnavailable
 from inngest.core.model.history import History, What
 from inngest.core.model.runs import RunStatus
-from inngest.ports.data import Cancellation, DataStore, EventFilter, RunFilter, TimeField, position
+from inngest.ports.data import DataStore, EventFilter, RunFilter, TimeField, position
 
 ALL = RunFilter()
 
@@ -244,19 +244,6 @@ async def test_pruning_forgets_what_ended_and_spares_what_goes_on(data: DataStor
         pass
     assert await data.count_runs(ALL) == 0
     assert await data.count_events(EventFilter()) == 0
-
-
-async def test_cancellations_are_kept_until_deleted(data: DataStore) -> None:
-    first, second = (
-        Cancellation(id=name(at), fn="f", slug="s", app_id="a", created=T0 + at, started_before=T0)
-        for at in (1, 2)
-    )
-    for each in (first, second, first):
-        await data.put_cancellation(each)
-    assert await data.cancellations() == [second, first]
-    assert await data.delete_cancellation(first.id)
-    assert not await data.delete_cancellation(first.id)
-    assert await data.cancellations() == [second]
 
 
 # -- what one of them promises beyond that --

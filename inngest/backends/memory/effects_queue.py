@@ -20,13 +20,13 @@ def drop(store: EngineState, scope: Scope, effect: Drop) -> bool:
     entry = store.entries.get(effect.job)
     if entry is None or entry.state == State.LEASED or entry.item.run != scope.run_id:
         return False
-    store.forget(entry, scope.state, remember=True)
+    store.forget(entry, remember=True)
     return True
 
 
 def complete(store: EngineState, scope: Scope, effect: Complete) -> bool:
     if scope.leased is not None:
-        store.forget(scope.leased, scope.state, remember=True)
+        store.forget(scope.leased, remember=True)
         scope.leased = None
     return True
 
@@ -38,7 +38,7 @@ def retry(store: EngineState, scope: Scope, effect: Retry) -> bool:
     scope.leased = None
     item = entry.item
     if item.run and scope.state is None:
-        store.forget(entry, store.runs.get(item.run), remember=False)  # the run has ended meanwhile
+        store.forget(entry, remember=False)  # the run has ended meanwhile
         return True
     item.due = effect.due
     item.score = score(effect.due, scope.state.run.priority if scope.state is not None else 0)
@@ -57,6 +57,7 @@ def reset_attempts(store: EngineState, scope: Scope, effect: ResetAttempts) -> b
         or entry is None
         or entry.state != State.LEASED
         or entry.item.epoch != effect.epoch
+        or entry.item.run != scope.run_id
     ):
         return False
     entry.until = max(entry.until, scope.now + effect.ms)

@@ -116,7 +116,7 @@ def take_pause(store: EngineState, scope: Scope, effect: TakePause) -> bool:
     store.notes.pause_gone(pause)
     timeout = state.entries.get(pause.timeout_job)
     if timeout is not None and timeout is not scope.leased and timeout.state != State.LEASED:
-        store.forget(timeout, state, remember=True)
+        store.forget(timeout, remember=True)
     return True
 
 

@@ -148,7 +148,7 @@ def set_crons(store: EngineState, scope: Scope, effect: SetCrons) -> bool:
     want = {item.name for item in effect.items}
     for name, entry in list(queued.items()):
         if name not in want and entry.state != State.LEASED:
-            store.forget(entry, None, remember=False)
+            store.forget(entry, remember=False)
     for item in effect.items:
         if item.name not in queued:
             store.push(scope, item, effect.partition)

@@ -163,9 +163,10 @@ class EngineState:
             scope.last = entry
         self.notes.item(item, entry.part.definition)
 
-    def forget(self, entry: Entry, state: RunState | None, *, remember: bool) -> None:
+    def forget(self, entry: Entry, *, remember: bool) -> None:
         """The item is gone; ``remember``: its job id stays used in its run."""
         item = entry.item
+        state = self.runs.get(item.run) if item.run else None  # also that of an evicted run
         self.queue.remove(entry)
         del self.entries[item.job]
         if state is not None:
@@ -183,7 +184,7 @@ class EngineState:
         """Back to the queue, unless the run has ended, or is about to by the word of another item."""
         item = entry.item
         if item.run and not self.alive(item.run) and item.kind is not Kind.EVICT:
-            self.forget(entry, self.runs.get(item.run), remember=False)
+            self.forget(entry, remember=False)
         else:
             self.queue.unlease(entry, now)
 
@@ -235,7 +236,7 @@ class EngineState:
         state.pauses.clear()
         for entry in list(state.entries.values()):
             if entry.state != State.LEASED:
-                self.forget(entry, state, remember=True)
+                self.forget(entry, remember=True)
         self.release_lock(run)
         self.notes.evicted(run)
         item = replace(form, run=run.id, job=evict_job(run.id))

@@ -81,17 +81,20 @@ class SqliteEngineStore(MemoryEngineStore):
     async def open(self) -> None:
         await self._journal.open()
         try:
-            await self._journal.read(self._load)
+            loader = await self._journal.read(self._load)
         except BaseException:
             await self._journal.close()
             raise
+        loader.tidy()
 
-    def _load(self, db: sqlite3.Connection) -> None:
+    def _load(self, db: sqlite3.Connection) -> Loader:
         (boots,) = db.execute("SELECT value FROM meta WHERE key = 'boots'").fetchone()
         self._state.epoch_base = (boots - 1) * EPOCHS_PER_BOOT
         self._ledger.load(db, self._maps)
         self._book.load(db, self._state.seen)
-        Loader(db, self._state, self._notes).load()
+        loader = Loader(db, self._state, self._notes)
+        loader.load()
+        return loader
 
     async def close(self) -> None:
         await self._journal.close()

@@ -23,7 +23,7 @@ from inngest.backends.sqlite.notes import (
 from inngest.core.model.cancellations import Cancellation
 from inngest.core.model.functions import App, Function
 from inngest.core.model.history import History
-from inngest.core.model.runs import Kind, Run
+from inngest.core.model.runs import Item, Kind, Run
 
 _unpack_app = msgspec.msgpack.Decoder(App).decode
 _unpack_function = msgspec.msgpack.Decoder(Function).decode
@@ -46,6 +46,15 @@ class Loader:
         self._db = db
         self._state = state
         self._notes = notes
+        self._items: list[Item] = []
+        self._locks: list[str] = []
+
+    def tidy(self) -> None:
+        """Have the rows deleted that lead to nothing any more. For the event loop's thread."""
+        for item in self._items:
+            self._notes.item_gone(item, remember=False)
+        for key in self._locks:
+            self._notes.lock(key, None)
 
     def load(self) -> None:
         db, state = self._db, self._state
@@ -67,7 +76,7 @@ class Loader:
             if run in state.runs:
                 state.locks[key] = (run, order)
             else:
-                self._notes.lock(key, None)
+                self._locks.append(key)
         self._load_outbox(meta)
 
     def _load_runs(self) -> None:
@@ -107,6 +116,9 @@ class Loader:
     def _load_item(self, queued: QueuedItem, events: list[bytes]) -> None:
         state, item = self._state, queued.item
         run = state.runs[item.run] if item.run else None
+        if run is not None and run.evicted and item.kind is not Kind.EVICT:
+            self._items.append(item)  # it was leased when its run was evicted
+            return
         partition = queued.partition or self._notes.implied(item)
         work = run.run.work if run is not None and item.kind is Kind.START else None
         if work is not None and partition.id == work.id:

@@ -171,7 +171,7 @@ class SqliteNotes:
         self._of_run("").rows[EVENT, event_key(item.job, number)] = collector.events[-1]
 
     def item_gone(self, item: Item, *, remember: bool) -> None:
-        if remember or not item.run:  # else its run has ended, and nothing of it is left
+        if not item.run or item.run in self.state.runs:  # else nothing of its run is left
             self._of_run(item.run).rows[ITEM, item.job] = None if remember else _GONE
 
     def collector_gone(self, collector: Collector) -> None:

@@ -390,7 +390,7 @@ async def test_a_run_is_cancelled(world: World) -> None:
     run = await world.start()
     mutation = "mutation C($id: ULID!) { cancelRun(runID: $id) { id status } }"
     assert (await world.query(mutation, id=run))["cancelRun"] == {"id": run, "status": "CANCELLED"}
-    assert await world.engine.run(run) is None
+    assert await world.state(run) is None
     assert await world.error(mutation, id=UNKNOWN) == "Run not found"
 
 
@@ -410,7 +410,7 @@ async def test_a_run_is_repeated(world: World) -> None:
     await world.call(returned(1))
     found = await world.query("mutation R($id: ULID!) { rerun(runID: $id) }", id=run)
     again = found["rerun"]
-    state = await world.engine.run(again)
+    state = await world.state(again)
     assert state is not None
     assert (state.original, state.event_ids, state.events) == (run, [event.id], [event.payload])
     await world.index()
@@ -434,7 +434,7 @@ async def test_a_run_is_repeated_from_a_step(world: World) -> None:
     await world.call(reported(step_run("c", 3)))
     await world.call(returned("end"))
     again = (await world.query(RERUN_FROM, id=run, s="id-b"))["rerun"]
-    state = await world.engine.run(again)
+    state = await world.state(again)
     assert state is not None
     assert state.steps == {"id-a": b'{"data":1}', "z": b"null"}
     assert state.stack == ["id-a", "z"]

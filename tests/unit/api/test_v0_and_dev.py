@@ -41,7 +41,7 @@ async def test_the_state_of_a_run_that_has_ended_is_gone(world: World) -> None:
 async def test_v0_cancels_a_run(world: World) -> None:
     run = await world.start()
     assert await world.ask("DELETE", f"/v0/runs/{run}") == (204, None)
-    assert await world.engine.run(run) is None
+    assert await world.state(run) is None
     assert (await world.ask("DELETE", f"/v0/runs/{UNKNOWN}"))[0] == 404
 
 
@@ -68,6 +68,8 @@ async def test_an_app_is_removed_by_its_url_and_its_schedules_stop(world: World)
     nightly = replace(ORDER, id="cron", slug="shop-nightly", triggers=[Trigger(cron="0 0 * * *")])
     await world.engine.put_app(APP, [ORDER, nightly])
     await world.registry.refresh()
+    await world.derive()
+    assert (await world.engine.stats()).queued == 1
     status, body = await world.ask("DELETE", "/fn/remove?url=http://nowhere/")
     assert (status, body["status"]) == (404, 404)
     url = "http://127.0.0.1:3000/api/inngest?fnId=x"
@@ -75,6 +77,7 @@ async def test_an_app_is_removed_by_its_url_and_its_schedules_stop(world: World)
     await world.registry.refresh()
     assert world.registry.apps[APP.id].archived
     assert all(fn.archived for fn in world.registry.functions.values())
+    await world.derive()
     assert (await world.engine.stats()).queued == 0
 
 

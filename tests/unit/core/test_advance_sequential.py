@@ -8,7 +8,7 @@ from engine_rig import NOW, Rig, event, failure, op, planned, ran
 
 from inngest.core.decisions.advance import cancel
 from inngest.core.decisions.checkpoints import StepTooLarge, checkpoint
-from inngest.core.model.functions import DEFAULT_RETRIES
+from inngest.core.model.functions import DEFAULT_RETRIES, Throttle
 from inngest.core.model.history import Outcome, What
 from inngest.core.model.runs import Kind, RunStatus
 from inngest.core.policy import Policy
@@ -316,10 +316,31 @@ async def test_the_start_timeout_spares_a_run_whose_first_call_is_under_way() ->
 
 
 async def test_the_start_timeout_cancels_a_run_that_still_queues() -> None:
+    rig = Rig(start_timeout=1000, throttle=Throttle(limit=1, period=60_000))
+    await rig.start()
+    await rig.start(event(id="event-2"))
+    await rig.lease("start")
+    rig.now += 1000
+    await rig.tick(f"{rig.run_id}:start-timeout")
+    assert await rig.ended()
+
+
+async def test_the_start_timeout_counts_from_when_the_run_may_start() -> None:
     rig = Rig(start_timeout=1000)
     await rig.start(event(ts=NOW + 5000))
+    rig.now += 4999
+    assert await rig.leased() == []
     rig.now += 1000
-    await rig.tick("start-timeout")
+    assert await rig.before("start") is None
+    assert not await rig.ended()
+
+
+async def test_the_start_timeout_of_an_event_of_the_future_ends_too() -> None:
+    rig = Rig(start_timeout=1000, throttle=Throttle(limit=1, period=60_000))
+    await rig.start(event(ts=NOW + 5000))
+    await rig.start(event(id="event-2", ts=NOW + 5001))
+    rig.now += 6001
+    await rig.tick(f"{rig.run_id}:start-timeout")
     assert await rig.ended()
 
 

@@ -20,7 +20,7 @@ from inngest.core.errors import StoreUnavailable
 from inngest.core.model.ids import UlidFactory
 from inngest.core.sdk.signing import hashed_key, verify
 from inngest.drivers.http import HttpClient
-from inngest.ports.engine import Registry
+from inngest.ports.engine import Registered
 from inngest.services import sync
 from inngest.services.sync import AppSync, default_ports, local_url
 
@@ -43,7 +43,7 @@ class Engine(MemoryEngineStore):
     reads = 0
     down = False
 
-    async def registry(self) -> Registry:
+    async def registry(self) -> Registered:
         self.reads += 1
         if self.down:
             raise StoreUnavailable("connection refused")
