@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from hashlib import sha256
 
 import structlog
 
@@ -16,18 +17,19 @@ from inngest.core.decisions.meeting import invoke_result, may_meet
 from inngest.core.decisions.moment import Moment
 from inngest.core.decisions.repair import repair
 from inngest.core.decisions.schedule import schedule
-from inngest.core.errors import StoreUnavailable
+from inngest.core.errors import StoreRefused, StoreUnavailable
 from inngest.core.expr import EvaluationError, Expression, ExpressionError, compile_bound
-from inngest.core.model.events import INVOKED, Event, decode_event
+from inngest.core.model.events import INVOKED, Event
 from inngest.core.model.functions import Function
 from inngest.core.model.history import What
 from inngest.core.model.runs import Item, Kind, Pause, PauseKind, Queue
 from inngest.core.model.transition import Complete, CreateRun, Emit, Lease, Record, TakeLock, Transition
 from inngest.core.policy import LEASE
 from inngest.core.timing.times import MINUTE
-from inngest.services.backoff import backoff
+from inngest.ports.stream import Entry
 from inngest.services.counts import RunnerCounts
 from inngest.services.loop import Loop
+from inngest.services.reader import Reader, reason_of, sift
 from inngest.services.runtime import Observer, Runtime
 
 log = structlog.get_logger("inngest.runner")
@@ -49,7 +51,8 @@ class Runner:
         self._engine = runtime.engine
         self._conditions: dict[str, Expression | None] = {}
         self._failing: set[tuple[str, str]] = set()
-        self.counts = RunnerCounts()
+        self._reader = Reader(runtime.stream, GROUP, _FETCH)
+        self.counts = RunnerCounts(self._reader.counts)
         self._eventing = Loop("runner.events", self._events)
         self._firing = Loop("runner.items", self._items)
         self._relaying = Loop("runner.relay", self._relay)
@@ -88,22 +91,12 @@ class Runner:
     # -- events --
 
     async def _events(self) -> None:
-        loop = self._eventing
-        delivery = await loop.rest(self._runtime.stream.fetch(GROUP, _FETCH, _IDLE_SECONDS))
-        if delivery is None:
-            return
-        failures = 0
-        while True:
-            try:
-                # News of a registration may be slower than the events that were sent after it.
-                await self._runtime.registry.catch_up()
-                await self.process(delivery.events)
-                await self._runtime.stream.ack(GROUP, delivery.token)
-                return
-            except StoreUnavailable as error:
-                log.warning("events wait for the engine store", action="runner.events", error=str(error))
-                failures += 1
-                await loop.rest(backoff(failures))
+        await self._reader.read(self._eventing, self._take)
+
+    async def _take(self, events: Sequence[Event]) -> None:
+        # News of a registration may be slower than the events that were sent after it.
+        await self._runtime.registry.catch_up()
+        await self.process(events)
 
     async def process(self, events: Sequence[Event]) -> None:
         """Decide on events and commit. Repeating it changes nothing more.
@@ -288,9 +281,16 @@ class Runner:
         box = await self._engine.outbox_events(_FETCH)
         if not box.events:
             return False
-        await self._runtime.stream.publish([decode_event(event) for event in box.events])
+        await sift(box.events, self._runtime.stream.publish, self._refuse, on=StoreRefused)
         await self._engine.ack_events(box.token)
         return True
+
+    async def _refuse(self, body: bytes, error: Exception) -> None:
+        """No other internal event may wait for one that the stream does not take."""
+        letter = Entry(body=body, at=self._runtime.clock(), id=sha256(body).hexdigest())
+        await self._runtime.stream.bury(GROUP, [letter], reason_of(error))
+        self.counts.reader.refused += 1
+        log.error("internal event goes to the dead letters", action="runner.relay", reason=str(error))
 
     # -- the reaper --
 

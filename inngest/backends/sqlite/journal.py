@@ -36,7 +36,8 @@ _CACHE_KIB = 65_536
 RETRY_SECONDS = 5.0
 """The longest time between two attempts at a write that fails."""
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+# `stream` and `letters` are the event stream's: `grp` names the only group that an entry is for, if any.
 # `state` holds all that belongs to a run under the run's id, so that one step touches one page and the end
 # of a run is one range. Its kinds are those of the engine store.
 _SCHEMA = """
@@ -48,7 +49,10 @@ CREATE TABLE expiring (seq INTEGER PRIMARY KEY, body BLOB NOT NULL);
 CREATE TABLE locks (key TEXT PRIMARY KEY, run TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE outbox_events (seq INTEGER PRIMARY KEY, body BLOB NOT NULL);
 CREATE TABLE outbox_history (seq INTEGER PRIMARY KEY, body BLOB NOT NULL);
-CREATE TABLE stream (seq INTEGER PRIMARY KEY, body BLOB NOT NULL)
+CREATE TABLE stream (seq INTEGER PRIMARY KEY, at INTEGER NOT NULL, grp TEXT, body BLOB NOT NULL);
+CREATE TABLE letters (id INTEGER PRIMARY KEY, kind TEXT NOT NULL, grp TEXT NOT NULL, entry TEXT NOT NULL,
+    at INTEGER NOT NULL, reason TEXT NOT NULL, body BLOB NOT NULL);
+CREATE UNIQUE INDEX letters_entry ON letters (kind, grp, entry) WHERE entry <> ''
 """
 
 PUT_META = "INSERT INTO meta VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value"
@@ -88,6 +92,7 @@ class Journal:
         self._thread: ThreadPoolExecutor | None = None
         self._opened = 0
         self._opening = asyncio.Lock()
+        self._turn = asyncio.Lock()  # one transaction or look at a time
 
     def add_source(self, source: Source) -> None:
         self._sources.append(source)
@@ -128,6 +133,11 @@ class Journal:
                 for statement in _SCHEMA.split(";"):
                     db.execute(statement)
                 db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            elif version < SCHEMA_VERSION:
+                raise sqlite3.DatabaseError(
+                    f"written before the first release: its schema has version {version}, this one knows "
+                    f"{SCHEMA_VERSION}"
+                )
             elif version > SCHEMA_VERSION:
                 raise sqlite3.DatabaseError(
                     f"written by a newer release: its schema has version {version}, this one knows "
@@ -187,6 +197,22 @@ class Journal:
             return await self._in_thread(lambda: work(db))
         except (sqlite3.Error, msgspec.MsgspecError) as error:
             raise StoreUnusable(f"{self.path}: {error}") from error
+
+    async def look(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Let ``work`` read a little of the file, at any time, in the event loop's thread: in another, each
+        row would be a wait for it. It sees what is written, and not what is noted.
+
+        Raises:
+            StoreUnavailable: the file is not open.
+            StoreUnusable: it is damaged.
+
+        """
+        async with self._turn:
+            db = self._connection()
+            try:
+                return work(db)
+            except (sqlite3.Error, msgspec.MsgspecError) as error:
+                raise StoreUnusable(f"{self.path}: {error}", system=str(self.path)) from error
 
     def _connection(self) -> sqlite3.Connection:
         if self._db is None:
@@ -277,16 +303,17 @@ class Journal:
                 return
 
     async def _transact(self, statements: list[Statement]) -> None:
-        db = self._connection()
-        try:
-            db.execute("BEGIN")
-            for sql, rows in statements:
-                db.executemany(sql, rows)
-            await self._in_thread(db.commit)
-        except BaseException:
-            if db.in_transaction:
-                db.rollback()
-            raise
+        async with self._turn:
+            db = self._connection()
+            try:
+                db.execute("BEGIN")
+                for sql, rows in statements:
+                    db.executemany(sql, rows)
+                await self._in_thread(db.commit)
+            except BaseException:
+                if db.in_transaction:
+                    db.rollback()
+                raise
 
     def _fail(self, *, patient: bool) -> None:
         """Tell the impatient, or everybody who waits."""
