@@ -51,6 +51,7 @@ PUT_APP = _assemble("put_app", "keys", "ring", "capacity")
 OUTBOX_TAKE = _assemble("outbox_take", "keys")
 OUTBOX_ACK = _assemble("outbox_ack", "keys")
 STREAM_OPEN = _assemble("stream_open", "stream")
+STREAM_SIGN = _assemble("stream_sign", "stream", flags=_FREES)
 STREAM_CLAIM = _assemble("stream_claim", "stream", flags=_FREES)
 STREAM_TRIM = _assemble("stream_trim", "stream", flags=_FREES)
 STREAM_BACKLOG = _assemble("stream_backlog", "stream", flags=_READS)
@@ -74,6 +75,7 @@ SCRIPTS = {
         OUTBOX_TAKE,
         OUTBOX_ACK,
         STREAM_OPEN,
+        STREAM_SIGN,
         STREAM_CLAIM,
         STREAM_TRIM,
         STREAM_BACKLOG,

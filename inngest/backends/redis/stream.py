@@ -19,6 +19,7 @@ from inngest.backends.redis.scripts import (
     STREAM_CLAIM,
     STREAM_OPEN,
     STREAM_SETTLED,
+    STREAM_SIGN,
     STREAM_TRIM,
 )
 from inngest.core.errors import StoreUnavailable
@@ -132,24 +133,24 @@ class RedisEventStream:
             heart.cancel()
             await asyncio.gather(heart, return_exceptions=True)
             with suppress(StoreUnavailable):  # then others find out by themselves
-                await self._link.run([self._sign("gone", _FAREWELL)])
+                await self._sign("gone", _FAREWELL)
         await self._link.close()
 
     async def ping(self) -> None:
         await self._link.ping(f"{self._key}:ping")
 
     async def _prepare(self) -> None:
-        await self._link.run([self._sign("alive", int(self._dead_after * 1000))])
+        await self._sign("alive", int(self._dead_after * 1000))
         await self._link.script(STREAM_OPEN, self._key, *self._groups)
 
-    def _sign(self, word: str, ttl: int) -> Command:
-        return ("SET", f"{self._signs}{self._name}", word, "PX", ttl)
+    async def _sign(self, word: str, ttl: int) -> None:
+        await self._link.script(STREAM_SIGN, self._key, f"{self._signs}{self._name}", word, ttl)
 
     async def _beat(self) -> None:
         while True:
             await asyncio.sleep(self._dead_after / _BEATS)
             try:
-                await self._link.run([self._sign("alive", int(self._dead_after * 1000))])
+                await self._sign("alive", int(self._dead_after * 1000))
                 if self._trim:
                     self._trim = False
                     await self._drop()

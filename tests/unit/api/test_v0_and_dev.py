@@ -6,6 +6,7 @@ import json
 import pytest
 from api_world import APP, ORDER, T0, World, reported, returned, step_run
 from msgspec.structs import replace
+from streams import events_of
 
 from inngest.api.events import SEED
 from inngest.core.model.events import INVOKED
@@ -104,8 +105,7 @@ async def test_a_function_is_invoked_by_name(world: World) -> None:
     status, answer = await world.ask("POST", "/invoke/shop-order", body)
     assert status == answer["status"] == 200
     delivery = await world.stream.fetch("runner", 10, 0)
-    assert delivery is not None
-    (event,) = delivery.events
+    (event,) = events_of(delivery)
     assert (event.id, event.name, event.external_id, event.v) == (answer["id"], INVOKED, "mine", "2")
     assert event.value["data"] == {
         "k": 1,
