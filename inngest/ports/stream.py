@@ -167,6 +167,9 @@ class EventStream(DeadLetters, Protocol):
         never comes again. If nothing is outstanding it is the time of the last entry accepted, else that of
         the oldest outstanding one, or if that was not given yet, of the last one given; 0 before the first.
 
+        It never goes back. A consumer that was taken for dead while it stood still may yet hold such an entry
+        in its hands, and come with what it makes of it.
+
         Raises `StoreUnavailable`.
         """
 

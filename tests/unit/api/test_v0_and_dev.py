@@ -128,6 +128,16 @@ async def test_a_function_is_invoked_without_a_payload(world: World) -> None:
     assert await world.stream.backlog("runner") == 1
 
 
+async def test_an_invocation_that_is_too_large_for_the_stream_is_refused(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(world.stream, "largest", 1000)
+    status, body = await world.ask("POST", "/invoke/shop-order", {"data": {"x": "y" * 1000}})
+    assert status == body["status"] == 413
+    assert "the event stream takes 1000" in body["error"]
+    assert await world.stream.backlog("runner") == 0
+
+
 @pytest.mark.parametrize(
     ("slug", "body", "status"),
     [
