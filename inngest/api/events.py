@@ -10,7 +10,9 @@ import msgspec
 import structlog
 from aiohttp import web
 
+from inngest.api.answers import ApiError
 from inngest.api.intake import Intake
+from inngest.api.publishing import encoded
 from inngest.core.errors import InvalidEvent, StoreUnavailable
 from inngest.core.model.events import Event, accept, parse_body
 from inngest.core.model.ids import seeded
@@ -91,7 +93,10 @@ class EventApi:
                 break
         if events:
             try:
-                await self._stream.publish(events)
+                await self._stream.publish(encoded(events, self._stream.largest))
+            except ApiError as error:
+                intake.refused["size"] += 1
+                return _answer(error.status, [], error.message)
             except StoreUnavailable as error:
                 intake.refused["unavailable"] += 1
                 log.error(

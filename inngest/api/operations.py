@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from inngest.api.answers import ApiError
 from inngest.api.context import ApiContext
+from inngest.api.publishing import encoded
 from inngest.core.decisions.advance import cancel, resume
 from inngest.core.decisions.rerun import rerun, results_before
 from inngest.core.decisions.sweeps import order_sweep
@@ -192,7 +193,7 @@ async def invoke(ctx: ApiContext, slug: str, body: bytes, internal_id: str = "")
     """Start a function by name (wire protocol section 2.6). ``body`` is an event without a name, which gets
     ``internal_id`` if that is given.
 
-    Raises `ApiError`: 404 for an unknown function, 400 for what is no event.
+    Raises `ApiError`: 404 for an unknown function, 400 for what is no event, 413 for one that is too large.
     """
     fn = ctx.registry.by_slug(slug)
     if fn is None:
@@ -208,7 +209,7 @@ async def invoke(ctx: ApiContext, slug: str, body: bytes, internal_id: str = "")
     data = msgspec.json.decode(event.data, type=dict[str, Raw])
     data["_inngest"] = Raw(msgspec.json.encode(meta))
     event = replace(event, name=INVOKED, data=Raw(msgspec.json.encode(data)))
-    await ctx.stream.publish([event])
+    await ctx.stream.publish(encoded([event], ctx.stream.largest))
     return event
 
 

@@ -20,6 +20,36 @@ MAX_SESSIONS = 5
 MAX_SESSION_KEY = 128
 MAX_SESSION_ID = 512
 
+# -- the event stream --
+
+LARGEST_ENTRY = MAX_BODY
+"""An encoded event, where the backing system sets no lower limit."""
+DELIVERY_BYTES = 16 * 1024 * 1024
+"""A delivery ends with the entry that reaches so much."""
+STREAM_WINDOW = 16 * 1024 * 1024
+"""Entries next to be delivered to a group that are kept in memory, where the others are on disk."""
+STREAM_LAG = 256 * 1024 * 1024
+"""Entries that wait for a group of the stream in memory. Above that the oldest are dropped for a group that
+may lose some, and publishers wait for any other.
+"""
+STREAM_LAG_SHARED = 1024 * 1024 * 1024
+"""The same of a stream on a server that keeps it in its memory: for groups that may lose some."""
+ROOM_SECONDS = 10.0
+"""How long a publisher waits for room."""
+COUNTED = 10_000
+"""Where a count may stop that the backing system would have to make one by one."""
+
+MAX_LETTERS = 10_000
+MAX_LETTER_BYTES = 64 * 1024 * 1024
+"""Dead letters, and the bytes of their bodies, above which the oldest go. The newest always stays."""
+MAX_REASON = 1000
+"""Characters of the reason of a dead letter; the rest is cut off."""
+MAX_LETTERS_PAGE = 100
+MAX_LETTER_IDS = 1000
+"""Dead letters that one request shows, or does something with."""
+MAX_LETTER_SHOWN = 4096
+"""Of the body of a dead letter in a list."""
+
 # -- identity --
 
 KEY_TTL = DAY

@@ -169,9 +169,10 @@ class _Process:
         if System.ENGINE in self._used:
             self._metrics.stats = engine.stats
         if System.STREAM in self._used:
-            self._metrics.backlogs = {
-                group: partial(stream.backlog, group) for group in (runner.GROUP, indexer.GROUP)
-            }
+            groups = (runner.GROUP, indexer.GROUP)
+            self._metrics.backlogs = {group: partial(stream.backlog, group) for group in groups}
+            self._metrics.dropped = {group: partial(stream.dropped, group) for group in groups}
+            self._metrics.dead = stream.dead
 
     # -- listeners --
 

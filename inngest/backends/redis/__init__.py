@@ -22,7 +22,10 @@ being empty, or when the next due time moves forward: one channel a queue.
 event is an entry, each kind of reader a consumer group. Consumers give signs of life, as keys that expire.
 Whoever leaves says so and is succeeded at once; whoever is silent at two looks is dead, and others claim the
 entries that it has not acknowledged. Consumers read on connections of their own, on which they block. With
-the signs of life, what all groups have acknowledged is trimmed off.
+the signs of life, what all groups have acknowledged is trimmed off, and when the stream takes too much memory
+the oldest of what only the indexer lacks. What a server needs to get on when its memory is full (signs,
+claims, trimming) are scripts that it runs all the same. Dead letters are a stream of their own under the same
+tag; a revived one is an entry that names its group, and that the others pass over.
 
 **Sentinel** changes how the address is found. The place for ``WAIT`` is in `link.Link`, after the scripts, on
 their connection. A failover may lose a suffix of the commits, so that a revision may come to name another

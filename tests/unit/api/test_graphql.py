@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from api_world import APP, ORDER, T0, Sync, World, failed, reported, returned, step_run
+from streams import events_of
 
 from inngest.core.model.events import INVOKED
 from inngest.core.model.ids import hashed_step_id
@@ -398,8 +399,7 @@ async def test_a_function_is_invoked(world: World) -> None:
     mutation = "mutation I($d: Map) { invokeFunction(functionSlug: %s, data: $d, user: {id: 1}) }"
     assert await world.query(mutation % '"shop-order"', d={"k": [1]}) == {"invokeFunction": True}
     delivery = await world.stream.fetch("runner", 10, 0)
-    assert delivery is not None
-    (event,) = delivery.events
+    (event,) = events_of(delivery)
     assert (event.name, event.value["data"]["k"], event.value["user"]) == (INVOKED, [1], {"id": 1})
     assert "nope" in await world.error(mutation % '"nope"')
 

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 from msgspec import Raw
+from streams import publish
 
 from inngest.api.context import Limits
 from inngest.backends.memory.data import MemoryDataStore
@@ -114,7 +115,7 @@ class World:
         self.answers = list(answers)
         now = self.runtime.clock()
         event = Event(id=self.runtime.new_id(), name="order", ts=now, received=now, data=Raw(b"{}"))
-        await self.runtime.stream.publish([event])
+        await publish(self.runtime.stream, event)
         async with asyncio.timeout(PATIENCE):
             while True:
                 runs = await self.data.runs_of(event.id)
