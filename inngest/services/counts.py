@@ -95,9 +95,10 @@ class RunnerCounts:
 
 
 class IndexerCounts:
-    """Events on their way into the data store."""
+    """Events and history on their way into the data store."""
 
-    __slots__ = ("lag",)
+    __slots__ = ("lag", "refused")
 
     def __init__(self) -> None:
         self.lag = Distribution()
+        self.refused = 0  # of history

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 
 import structlog
 
-from inngest.core.errors import StoreUnavailable
+from inngest.core.errors import StoreRefused, StoreUnavailable
+from inngest.core.model.history import History
+from inngest.ports.data import Refusal, refused
 from inngest.services.backoff import backoff
 from inngest.services.counts import IndexerCounts
 from inngest.services.loop import Loop
@@ -75,5 +78,45 @@ class Indexer:
         if not box.entries:
             await self._recording.rest(runtime.engine.wait_history(_IDLE_SECONDS))
             return
-        await runtime.data.put_history(box.entries)
+        await self._keep(box.entries)
         await runtime.engine.ack_history(box.token)
+
+    async def _keep(self, entries: Sequence[History]) -> None:
+        """Into the data store with all that it takes; the rest is dropped, and told of.
+
+        Raises `StoreUnavailable`, and then nothing is dropped: also for a store that fails on every entry, of
+        which none can then be the reason.
+        """
+        put = self._runtime.data.put_history
+        try:
+            await put(entries)
+        except StoreUnavailable:
+            raise
+        except StoreRefused as error:
+            self._drop(error)
+        except Exception as error:
+            # Whose fault it is shows when each comes alone.
+            log.error("history cannot be kept together", action="indexer.history", exc_info=error)
+            refusals = []
+            for place, entry in enumerate(entries):
+                try:
+                    await put([entry])
+                except StoreUnavailable:
+                    raise
+                except Exception as reason:  # noqa: BLE001 -- a defect that is told of below
+                    refusals.append(Refusal(place, entry.id, f"{type(reason).__name__}: {reason}"))
+            if len(refusals) == len(entries):
+                raise StoreUnavailable(f"the data store takes no history: {refusals[0].reason}") from error
+            if refusals:
+                self._drop(refused("data store", "history", refusals))
+
+    def _drop(self, error: StoreRefused) -> None:
+        refusals = error.facts["refusals"]
+        assert isinstance(refusals, Sequence)
+        self.counts.refused += len(refusals)
+        log.error(
+            "history that cannot be kept is dropped",
+            action="indexer.refused",
+            count=len(refusals),
+            error=str(error),
+        )

@@ -37,7 +37,8 @@ Gauge = Callable[[], Awaitable[int]]
 class Metrics:
     """All numbers of a process. Who counts something puts its counts here before the start.
 
-    ``stats`` asks the engine store for its sizes, ``backlogs`` the stream for what waits for each group.
+    ``stats`` asks the engine store for its sizes, ``backlogs`` the stream for what waits for each group,
+    ``damaged`` the data store for what it could not read.
     """
 
     def __init__(self) -> None:
@@ -48,6 +49,7 @@ class Metrics:
         self.runner: RunnerCounts | None = None
         self.indexer: IndexerCounts | None = None
         self.stats: Callable[[], Awaitable[Stats]] | None = None
+        self.damaged: Callable[[], int] | None = None
         self.backlogs: Mapping[str, Gauge] = {}
         self._sizes: Stats | None = None
         self._waiting: dict[str, int] = {}
@@ -149,6 +151,17 @@ class Metrics:
                 "inngest_indexer_lag_seconds",
                 "From the acceptance of an event to its place in the data store, oldest of each batch.",
                 indexer.lag,
+            )
+            yield _counter(
+                "inngest_history_refused",
+                "Entries of history that the data store could never keep, and that were dropped.",
+                indexer.refused,
+            )
+        if self.damaged is not None:
+            yield _counter(
+                "inngest_data_damaged",
+                "How often a record of the data store could not be read and was left out.",
+                self.damaged(),
             )
 
     def _samples(self) -> Iterator[Metric]:

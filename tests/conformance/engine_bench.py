@@ -174,7 +174,7 @@ class Bench:
         )
 
     def history(self, run: str = "run", **fields: Any) -> History:
-        return History(what=What.ATTEMPT, run=run, fn=FN, at=self.now, **fields)
+        return History(id=f"entry-{self.serial()}", what=What.ATTEMPT, run=run, fn=FN, at=self.now, **fields)
 
     def event(self, name: str = "app/go", data: bytes = b"{}", id: str = "") -> Event:  # noqa: A002
         from msgspec import Raw

@@ -28,6 +28,7 @@ from inngest.core.errors import StoreUnavailable
 from inngest.core.expr import term_value, value_at
 from inngest.core.model.events import Event
 from inngest.core.model.functions import App, Function
+from inngest.core.model.history import decode_history
 from inngest.core.model.runs import Item, Leased, Pause, Queue, Run
 from inngest.core.model.transition import Committed, EndRun, Lease, Transition
 from inngest.ports.engine import EventOutbox, HistoryOutbox, Registry, Stats, Take, Work
@@ -344,7 +345,7 @@ class RedisEngineStore:
 
     async def outbox_history(self, limit: int) -> HistoryOutbox:
         entries, token = await self._outbox(_HISTORY, limit)
-        return HistoryOutbox(entries=[wire.decode_history(entry) for entry in entries], token=token)
+        return HistoryOutbox(entries=[decode_history(entry) for entry in entries], token=token)
 
     async def _outbox(self, box: str, limit: int) -> tuple[list[bytes], int]:
         key = self._box(box)

@@ -12,7 +12,6 @@ from typing import Any
 
 import msgspec
 
-from inngest.core.model.history import History
 from inngest.core.model.runs import CALLS, Item, Kind, Leased, Partition, Pause, PauseKind, Run, digest
 from inngest.core.model.transition import (
     Admit,
@@ -45,7 +44,6 @@ encode = msgspec.msgpack.Encoder().encode
 _decode_item = msgspec.msgpack.Decoder(Item).decode
 _decode_run = msgspec.msgpack.Decoder(Run).decode
 _decode_pause = msgspec.msgpack.Decoder(Pause).decode
-_decode_history = msgspec.msgpack.Decoder(History).decode
 
 _KINDS = dict.fromkeys(Kind, "other") | {
     **dict.fromkeys(CALLS, "call"),
@@ -296,7 +294,3 @@ def decode_run(reply: list[Any]) -> Run | None:
 def decode_pause(entry: bytes) -> Pause:
     """An entry of a bucket: the run, a line feed, the pause."""
     return _decode_pause(entry[entry.index(b"\n") + 1 :])
-
-
-def decode_history(entry: bytes) -> History:
-    return _decode_history(entry)

@@ -20,7 +20,7 @@ from inngest.backends.memory.expiring import Expiring
 from inngest.backends.memory.queue import Entry
 from inngest.backends.sqlite.journal import PUT_META, Journal, Statement
 from inngest.core.model.functions import App, Function
-from inngest.core.model.history import History
+from inngest.core.model.history import History, decode_history
 from inngest.core.model.runs import CALLS, Item, Kind, Partition, Pause, Run, runner_items, timers
 
 EPOCHS_PER_BOOT = 1 << 20
@@ -66,7 +66,7 @@ _unpack_head = msgspec.msgpack.Decoder(_Head).decode
 _unpack_step = msgspec.msgpack.Decoder(tuple[str, bytes]).decode
 _unpack_item = msgspec.msgpack.Decoder(_QueuedItem).decode
 _unpack_pause = msgspec.msgpack.Decoder(_OpenPause).decode
-_unpack_history = msgspec.msgpack.Decoder(list[tuple[int, History]]).decode
+_unpack_history = msgspec.msgpack.Decoder(list[tuple[int, msgspec.Raw]]).decode
 _unpack_entries = msgspec.msgpack.Decoder(list[tuple[str, str, Any, int]]).decode
 _unpack_events = msgspec.msgpack.Decoder(list[tuple[int, bytes]]).decode
 
@@ -415,7 +415,8 @@ class SqliteEngineStore(MemoryEngineStore):
         for (body,) in db.execute("SELECT body FROM outbox_events ORDER BY seq"):
             self._events.extend(_after(_unpack_events(body), events_acked))
         for (body,) in db.execute("SELECT body FROM outbox_history ORDER BY seq"):
-            self._history.extend(_after(_unpack_history(body), history_acked))
+            entries = [(seq, decode_history(entry)) for seq, entry in _unpack_history(body)]
+            self._history.extend(_after(entries, history_acked))
         last = [box[-1][0] for box in (self._events, self._history) if box]
         self._outbox_seq = max(events_acked, history_acked, *last, 0)
 

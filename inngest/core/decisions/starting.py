@@ -89,10 +89,7 @@ def start(
         fresh = len(effects) - 1
         effects.append(TakeLock(key=run.lock, when=fresh))
         when = len(effects) - 1
-        skipped = History(
-            what=What.SKIPPED, run=run.id, fn=fn.id, at=at.now, info=_about(run, SkipReason.SINGLETON)
-        )
-        effects.append(Record(entry=skipped, when=fresh))
+        effects.append(Record(entry=_skipped(run, at, SkipReason.SINGLETON), when=fresh))
         effects[-1].unless = when
     effects.append(CreateRun(run=run, key_until=at.now + ttl, when=when))
     created = len(effects) - 1
@@ -116,14 +113,16 @@ def start(
         )
     if not run.batch:
         effects += [PutPause(pause=pause, when=created) for pause in cancels(fn, run, first, at)]
-    value = first.payload if run.cron else None
-    info = _about(run)
-    effects.append(
-        Record(
-            entry=History(what=What.SCHEDULED, run=run.id, fn=fn.id, at=at.now, value=value, info=info),
-            when=created,
-        )
+    scheduled = History(
+        id=at.new_id(),
+        what=What.SCHEDULED,
+        run=run.id,
+        fn=fn.id,
+        at=at.now,
+        value=first.payload if run.cron else None,
+        info=_about(run),
     )
+    effects.append(Record(entry=scheduled, when=created))
 
 
 def timer(run: Run, kind: Kind, job: str, due: int, now: int, **fields: Any) -> Item:
@@ -142,15 +141,15 @@ def timer(run: Run, kind: Kind, job: str, due: int, now: int, **fields: Any) -> 
     )
 
 
-def begun(run: Run, started: int, now: int, finish_timeout: int, *, place: int) -> list[Effect]:
+def begun(run: Run, started: int, at: Moment, finish_timeout: int, *, place: int) -> list[Effect]:
     """The effects of a run's first call, made at ``started``; ``place`` of them precede these in their
     transition.
     """
-    entry = History(what=What.STARTED, run=run.id, fn=run.fn, at=now, started=started)
+    entry = History(id=at.new_id(), what=What.STARTED, run=run.id, fn=run.fn, at=at.now, started=started)
     effects: list[Effect] = [Begin(at=started), Record(entry=entry, when=place)]
     if finish_timeout:
         due = started + finish_timeout
-        item = timer(run, Kind.FINISH_TIMEOUT, f"{run.id}:finish-timeout", due, now)
+        item = timer(run, Kind.FINISH_TIMEOUT, f"{run.id}:finish-timeout", due, at.now)
         effects.append(Enqueue(item=item, when=place))
     return effects
 
@@ -172,4 +171,9 @@ def _about(run: Run, reason: str = "") -> dict[str, Any]:
 
 def skipped(fn: Function, events: Sequence[Event], at: Moment, reason: str) -> History:
     run = new_run(fn, events, at, key=run_key(fn, events[0].key))
-    return History(what=What.SKIPPED, run=run.id, fn=fn.id, at=at.now, info=_about(run, reason))
+    return _skipped(run, at, reason)
+
+
+def _skipped(run: Run, at: Moment, reason: str) -> History:
+    about = _about(run, reason)
+    return History(id=at.new_id(), what=What.SKIPPED, run=run.id, fn=run.fn, at=at.now, info=about)
