@@ -283,7 +283,7 @@ class MemoryDataStore:
                     continue
             elif not where.internal and event.name.startswith(RESERVED):
                 continue
-            if event.received >= where.since and (not where.until or event.received < where.until):
+            if _within(event.received, where.since, where.until):
                 yield event_id
 
     def _readable(self, ids: Iterable[str]) -> Iterator[Event]:
@@ -401,11 +401,13 @@ def _decode_opening(raw: bytes) -> RunRecord:
     return record
 
 
+def _within(time: int, since: int, until: int) -> bool:
+    return (not since or time >= since) and (not until or time < until)
+
+
 def _fits(run: _Run, where: RunFilter) -> bool:
-    time = run.time(where.field)
     return (
-        time >= where.since
-        and (not where.until or time < where.until)
+        _within(run.time(where.field), where.since, where.until)
         and (not where.statuses or run.status in where.statuses)
         and (not where.fns or run.fn in where.fns)
         and (not where.apps or run.app in where.apps)

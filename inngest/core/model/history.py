@@ -53,6 +53,8 @@ class History(Struct, omit_defaults=True, gc=False):
     info: dict[str, Any] | None = None
 
 
+_DOUBLE = 1023
+"""Bits of an integer that is a double for certain."""
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(History).decode
 _decode_fields = msgspec.msgpack.Decoder(dict[str, Any]).decode
@@ -60,7 +62,7 @@ _decode_fields = msgspec.msgpack.Decoder(dict[str, Any]).decode
 
 def encode_history(entry: History) -> bytes:
     """The form in which an entry is kept: msgpack. Integers in ``info`` that are beyond its 64 bits become
-    doubles.
+    doubles, or text where those end too.
 
     Raises:
         OverflowError: another number is beyond 64 bits.
@@ -82,7 +84,7 @@ def _within_64_bits(value: Any) -> Any:
     if isinstance(value, list):
         return [_within_64_bits(inner) for inner in value]
     if isinstance(value, int) and not -(1 << 63) <= value < 1 << 64:
-        return float(value)
+        return float(value) if value.bit_length() <= _DOUBLE else str(value)
     return value
 
 

@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from inngest.core.model.history import History, What
 from inngest.core.model.runs import Run, RunStatus
@@ -46,7 +48,7 @@ class _Opening(Struct):
     slug: str = ""
     app: str = ""
     events: list[str] = []
-    version: int = 1
+    version: Annotated[int, Meta(le=1 << 53)] = 1
     cron: str = ""
     batch: str = ""
     original: str = ""
