@@ -44,8 +44,6 @@ _UNSTORABLE = (
     UnicodeError,
     sqlite3.DataError,  # larger than the file's limit
     sqlite3.IntegrityError,
-    sqlite3.InterfaceError,
-    sqlite3.ProgrammingError,
 )
 """What SQLite says of a row, and not of the file or the disk."""
 
@@ -86,13 +84,16 @@ def _refusal(place: int, record: Event | History, error: Exception) -> Refusal:
 
 
 def _checked(row: Row) -> Row:
-    """Raises OverflowError and UnicodeEncodeError for what SQLite has no place for."""
+    """Raises OverflowError, UnicodeEncodeError and TypeError for what SQLite has no place for."""
     for value in row:
-        if type(value) is int:
+        if isinstance(value, str):
+            if not value.isascii():
+                value.encode()
+        elif isinstance(value, int):
             if not _MIN <= value <= _MAX:
                 raise OverflowError(f"an integer of {value.bit_length()} bits, where there is room for 63")
-        elif type(value) is str and not value.isascii():
-            value.encode()
+        elif value is not None and not isinstance(value, bytes):
+            raise TypeError(f"a {type(value).__name__}, which no column takes")
     return row
 
 
