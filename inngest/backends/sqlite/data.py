@@ -17,15 +17,13 @@ from inngest.backends.damage import Damage
 from inngest.backends.sqlite.data_rows import (
     LISTED,
     RUN,
+    EventRows,
+    HistoryRows,
     event_ids,
-    event_row,
-    history_rows,
     marks,
     put,
     record_of,
     text,
-    write_events,
-    write_history,
 )
 from inngest.backends.sqlite.data_schema import migrate
 from inngest.backends.sqlite.errors import is_busy, is_damaged, is_full
@@ -157,11 +155,11 @@ class SqliteDataStore:
     # -- the indexer --
 
     async def put_events(self, events: Sequence[Event]) -> None:
-        refusals = await self._write(lambda connection: put(connection, events, event_row, write_events))
+        refusals = await self._write(lambda connection: put(connection, events, EventRows))
         self._refuse("event", refusals)
 
     async def put_history(self, entries: Sequence[History]) -> None:
-        refusals = await self._write(lambda connection: put(connection, entries, history_rows, write_history))
+        refusals = await self._write(lambda connection: put(connection, entries, HistoryRows))
         self._refuse("history", refusals)
 
     def _refuse(self, what: str, refusals: Sequence[Refusal]) -> None:

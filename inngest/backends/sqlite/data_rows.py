@@ -6,10 +6,9 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
-from msgspec import Struct
 
 from inngest.core.model.events import RESERVED, Event
 from inngest.core.model.history import History, What, encode_history
@@ -17,8 +16,7 @@ from inngest.core.model.records import RunRecord, opened
 from inngest.core.model.runs import RunStatus
 from inngest.ports.data import Refusal
 
-T = TypeVar("T", Event, History)
-R = TypeVar("R")
+R_contra = TypeVar("R_contra", Event, History, contravariant=True)
 Row = tuple[Any, ...]
 
 RUN_COLUMNS: Final = RunRecord.__struct_fields__
@@ -48,117 +46,118 @@ _UNSTORABLE = (
 """What SQLite says of a row, and not of the file or the disk."""
 
 
+class Rows(Protocol[R_contra]):
+    """The rows of some records."""
+
+    def add(self, record: R_contra) -> None:
+        """Raises for what cannot be stored, and has added nothing then."""
+
+    def write(self, connection: sqlite3.Connection) -> None: ...
+
+
 def put(
-    connection: sqlite3.Connection,
-    records: Sequence[T],
-    row_of: Callable[[T], R],
-    write: Callable[[sqlite3.Connection, Sequence[R]], None],
+    connection: sqlite3.Connection, records: Sequence[R_contra], rows: Callable[[], Rows[R_contra]]
 ) -> list[Refusal]:
     """Write all that can be written, in the transaction that is open; the rest is returned."""
-    refusals: list[Refusal] = []
-    rows: list[tuple[int, R]] = []
+    refusals: dict[int, Exception] = {}
+    together = rows()
     for place, record in enumerate(records):
         try:
-            rows.append((place, row_of(record)))
+            together.add(record)
         except Exception as error:  # noqa: BLE001 -- whatever it is, it is of this record alone
-            refusals.append(_refusal(place, record, error))
+            refusals[place] = error
     connection.execute("SAVEPOINT together")
     try:
-        write(connection, [row for _, row in rows])
+        together.write(connection)
     except _UNSTORABLE:
         connection.execute("ROLLBACK TO together")
-        for place, row in rows:
+        for place, record in enumerate(records):
+            if place in refusals:
+                continue
+            alone = rows()
+            alone.add(record)
             connection.execute("SAVEPOINT alone")
             try:
-                write(connection, [row])
+                alone.write(connection)
             except _UNSTORABLE as error:
                 connection.execute("ROLLBACK TO alone")
-                refusals.append(_refusal(place, records[place], error))
+                refusals[place] = error
             connection.execute("RELEASE alone")
     connection.execute("RELEASE together")
-    return sorted(refusals, key=lambda each: each.place)
+    return [
+        Refusal(place, records[place].id, f"{type(error).__name__}: {error}")
+        for place, error in sorted(refusals.items())
+    ]
 
 
-def _refusal(place: int, record: Event | History, error: Exception) -> Refusal:
-    return Refusal(place, record.id, f"{type(error).__name__}: {error}")
+def _integer(value: int) -> int:
+    if not _MIN <= value <= _MAX:
+        raise OverflowError(f"an integer of {value.bit_length()} bits, where there is room for 63")
+    return value
 
 
-def _checked(row: Row) -> Row:
-    """Raises OverflowError, UnicodeEncodeError and TypeError for what SQLite has no place for."""
-    for value in row:
-        if isinstance(value, str):
-            if not value.isascii():
-                value.encode()
-        elif isinstance(value, int):
-            if not _MIN <= value <= _MAX:
-                raise OverflowError(f"an integer of {value.bit_length()} bits, where there is room for 63")
-        elif value is not None and not isinstance(value, bytes):
-            raise TypeError(f"a {type(value).__name__}, which no column takes")
-    return row
+class EventRows:
+    def __init__(self) -> None:
+        self._events: list[Row] = []
+
+    def add(self, event: Event) -> None:
+        body = event.encode()  # which fails for texts that SQLite would not take either
+        internal = event.name.startswith(RESERVED)
+        self._events.append((event.id, event.name, _integer(event.received), internal, body))
+
+    def write(self, connection: sqlite3.Connection) -> None:
+        connection.executemany("INSERT OR IGNORE INTO events VALUES (?, ?, ?, ?, ?)", self._events)
 
 
-def event_row(event: Event) -> Row:
-    internal = event.name.startswith(RESERVED)
-    return _checked((event.id, event.name, event.received, internal, event.encode()))
+class HistoryRows:
+    """Entries, and what they say about the records of their runs."""
 
+    def __init__(self) -> None:
+        self._entries: list[Row] = []
+        self._runs: list[Row] = []
+        self._events: list[Row] = []
+        self._started: list[Row] = []
+        self._ended: list[Row] = []
 
-def write_events(connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
-    connection.executemany("INSERT OR IGNORE INTO events VALUES (?, ?, ?, ?, ?)", rows)
+    def add(self, entry: History) -> None:
+        raw = encode_history(entry)  # which fails for texts that SQLite would not take either
+        what = entry.what
+        if what is What.SCHEDULED or what is What.SKIPPED:
+            record = opened(entry)
+            assert record is not None
+            _integer(entry.at)
+            row: list[object] = [getattr(record, name) for name in RUN_COLUMNS]
+            row[_EVENTS_AT] = msgspec.json.encode(record.events).decode()
+            self._runs.append(tuple(row))
+            self._events += [(event, record.id) for event in record.events]
+        elif what is What.STARTED:
+            self._started.append((_integer(entry.started or entry.at), entry.run))
+        elif what is What.ENDED:
+            self._ended.append((RunStatus(entry.outcome), _integer(entry.at), entry.value, entry.run))
+        self._entries.append((entry.run, _identity(entry.id), raw))
 
-
-class HistoryRows(Struct, gc=False):
-    """What an entry writes: itself, and what it says about the record of its run."""
-
-    entry: Row
-    run: Row | None = None
-    events: list[tuple[str, str]] = []
-    started: Row | None = None
-    ended: Row | None = None
-
-
-def history_rows(entry: History) -> HistoryRows:
-    rows = HistoryRows(_checked((entry.run, _identity(entry.id), encode_history(entry))))
-    record = opened(entry)
-    if record is not None:
-        run: list[object] = [getattr(record, name) for name in RUN_COLUMNS]
-        run[_EVENTS_AT] = msgspec.json.encode(record.events).decode()
-        rows.run = _checked(tuple(run))
-        rows.events = [(event, record.id) for event in record.events]
-    elif entry.what is What.STARTED:
-        rows.started = _checked((entry.started or entry.at, entry.run))
-    elif entry.what is What.ENDED:
-        rows.ended = _checked((RunStatus(entry.outcome), entry.at, entry.value, entry.run))
-    return rows
+    def write(self, connection: sqlite3.Connection) -> None:
+        # Kind by kind rather than one by one: within a run the kinds come in this order anyway.
+        connection.executemany(f"INSERT OR IGNORE INTO runs VALUES ({marks(RUN_COLUMNS)})", self._runs)
+        connection.executemany("INSERT OR IGNORE INTO run_events VALUES (?, ?)", self._events)
+        connection.executemany(
+            f"UPDATE runs SET started = ?, status = '{RunStatus.RUNNING}'"
+            " WHERE id = ? AND started = 0 AND ended = 0",
+            self._started,
+        )
+        connection.executemany(
+            "UPDATE runs SET status = ?, ended = ?, output = ? WHERE id = ? AND ended = 0", self._ended
+        )
+        connection.executemany(
+            "INSERT OR IGNORE INTO history (run, id, entry)"
+            " SELECT ?1, ?2, ?3 WHERE EXISTS (SELECT 1 FROM runs WHERE id = ?1)",
+            self._entries,
+        )
 
 
 def _identity(entry_id: str) -> str | bytes:
     """As the column has it: that of an entry of before there were identities is its digest."""
-    return bytes.fromhex(entry_id) if _legacy(entry_id) else entry_id
-
-
-def write_history(connection: sqlite3.Connection, rows: Sequence[HistoryRows]) -> None:
-    # Kind by kind rather than one by one: within a run the kinds come in this order anyway.
-    connection.executemany(
-        f"INSERT OR IGNORE INTO runs VALUES ({marks(RUN_COLUMNS)})",
-        [each.run for each in rows if each.run is not None],
-    )
-    connection.executemany(
-        "INSERT OR IGNORE INTO run_events VALUES (?, ?)", [pair for each in rows for pair in each.events]
-    )
-    connection.executemany(
-        f"UPDATE runs SET started = ?, status = '{RunStatus.RUNNING}'"
-        " WHERE id = ? AND started = 0 AND ended = 0",
-        [each.started for each in rows if each.started is not None],
-    )
-    connection.executemany(
-        "UPDATE runs SET status = ?, ended = ?, output = ? WHERE id = ? AND ended = 0",
-        [each.ended for each in rows if each.ended is not None],
-    )
-    connection.executemany(
-        "INSERT OR IGNORE INTO history (run, id, entry)"
-        " SELECT ?1, ?2, ?3 WHERE EXISTS (SELECT 1 FROM runs WHERE id = ?1)",
-        [each.entry for each in rows],
-    )
+    return bytes.fromhex(entry_id) if len(entry_id) == 32 and _legacy(entry_id) else entry_id
 
 
 # -- out --
@@ -173,9 +172,10 @@ def record_of(row: Row) -> RunRecord:
     """Raises ValueError or ``msgspec.MsgspecError`` for a damaged row."""
     fields = dict(zip(RUN_COLUMNS, row, strict=True))
     fields["events"] = _decode_ids(fields["events"])
-    record = msgspec.convert(fields, RunRecord)
-    _checked(row)
-    return record
+    for value in row:
+        if isinstance(value, str) and not value.isascii():
+            value.encode()  # see `text`
+    return msgspec.convert(fields, RunRecord)
 
 
 def event_ids(text: str) -> Iterable[str]:
