@@ -10,7 +10,7 @@ from inngest.api.answers import ApiError
 from inngest.api.context import ApiContext
 from inngest.api.publishing import encoded
 from inngest.core.decisions.advance import cancel, resume
-from inngest.core.decisions.rerun import rerun, results_before
+from inngest.core.decisions.rerun import Kept, rerun, results_before
 from inngest.core.decisions.sweeps import order_sweep
 from inngest.core.errors import ExpressionError, InvalidEvent
 from inngest.core.expr import Expression, compile_expression
@@ -104,7 +104,7 @@ async def rerun_run(ctx: ApiContext, run_id: str, from_step: str = "") -> str:
         raise ApiError(404, f"The run's function {record.slug!r} is not registered any more")
     events = await _events(ctx, record)
     try:
-        kept = results_before(await ctx.data.history(run_id), from_step) if from_step else ()
+        kept = await _kept(ctx, run_id, from_step) if from_step else ()
     except ValueError as error:
         raise ApiError(404, f"Cannot run from that step: {error}") from None
     transition = rerun(
@@ -118,6 +118,11 @@ async def rerun_run(ctx: ApiContext, run_id: str, from_step: str = "") -> str:
     )
     await ctx.commit([transition])
     return transition.run
+
+
+async def _kept(ctx: ApiContext, run_id: str, before: str) -> list[Kept]:
+    history = await ctx.data.history([run_id])
+    return results_before(history[run_id], before)
 
 
 class _Payload(msgspec.Struct):

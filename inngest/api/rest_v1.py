@@ -7,6 +7,7 @@ from typing import Any, Literal
 import msgspec
 from aiohttp import web
 from msgspec import Raw, Struct, field
+from msgspec.structs import replace
 
 from inngest.api.answers import (
     ApiError,
@@ -119,8 +120,10 @@ class RestV1:
         return self._enveloped(event_view(found[0]))
 
     async def list_event_runs(self, request: web.Request) -> web.Response:
-        runs = await self._ctx.data.runs_of(_id(request, "event ID"))
-        return self._enveloped([run_view(run) for run in runs])
+        event_id, data = _id(request, "event ID"), self._ctx.data
+        runs = (await data.runs_of([event_id]))[event_id]
+        outputs = await data.outputs([run.id for run in runs if run.ended])
+        return self._enveloped([run_view(replace(run, output=outputs.get(run.id))) for run in runs])
 
     # -- runs --
 

@@ -85,6 +85,13 @@ MAX_STATE_SENT = 4 * 1024 * 1024 - 1024
 CALL_SECONDS = 2 * 60 * 60.0
 """For a call of an application, and for a gateway request."""
 
+# -- what people see --
+
+MAX_COUNTED = 100_000
+"""Runs or events that a total counts; there may be more."""
+MAX_SCANNED = 20_000
+"""Runs or events that one search by expression looks at."""
+
 # -- workers --
 
 LEASE = 30_000

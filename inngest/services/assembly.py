@@ -165,7 +165,9 @@ class _Process:
         return observe
 
     def _measure(self) -> None:
-        engine, stream = self._runtime.engine, self._runtime.stream
+        engine, stream, data = self._runtime.engine, self._runtime.stream, self._runtime.data
+        if System.DATA in self._used:
+            self._metrics.damaged = lambda: data.damaged
         if System.ENGINE in self._used:
             self._metrics.stats = engine.stats
         if System.STREAM in self._used:

@@ -110,7 +110,7 @@ class RunnerCounts:
 
 
 class IndexerCounts:
-    """Events on their way into the data store."""
+    """Events and history on their way into the data store."""
 
     __slots__ = ("lag", "reader", "refused_history")
 

@@ -9,12 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Sequence
-from hashlib import sha256
 
-import msgspec
 import structlog
 
-from inngest.core.errors import StoreRefused
+from inngest.core.errors import StoreRefused, StoreUnavailable
 from inngest.core.model.events import Event
 from inngest.core.model.history import History
 from inngest.ports.stream import Entry
@@ -75,15 +73,48 @@ class Indexer:
         if not box.entries:
             await self._recording.rest(runtime.engine.history.wait(_IDLE_SECONDS))
             return
-        await sift(box.entries, runtime.data.put_history, self._refuse, on=StoreRefused)
+        await self._keep(box.entries)
         await runtime.engine.history.ack(box.token)
 
-    async def _refuse(self, entry: History, error: Exception) -> None:
+    async def _keep(self, entries: Sequence[History]) -> None:
+        """Into the data store with all that it takes; the rest goes to the dead letters.
+
+        Raises `StoreUnavailable`, also for a store that fails on every entry, of which none can then be the
+        reason.
+        """
+        put = self._runtime.data.put_history
+        refusals: list[tuple[History, str]] = []
+
+        async def refuse(entry: History, error: Exception) -> None:
+            refusals.append((entry, reason_of(error)))
+
+        try:
+            await put(entries)
+        except StoreUnavailable:
+            raise
+        except StoreRefused as error:
+            given = error.facts["refusals"]
+            assert isinstance(given, Sequence)
+            refusals = [(entries[each.place], each.reason) for each in given]
+        except Exception as error:
+            # Whose fault it is shows when each comes alone.
+            log.error("history cannot be kept together", action="indexer.history", exc_info=error)
+            await sift(entries, put, refuse)
+            if len(refusals) == len(entries):
+                raise StoreUnavailable(f"the data store takes no history: {refusals[0][1]}") from error
+        for entry, reason in refusals:
+            await self._refuse(entry, reason)
+
+    async def _refuse(self, entry: History, reason: str) -> None:
         """No run may wait for one entry that the data store does not take."""
         self.counts.refused_history += 1
-        body = msgspec.json.encode(entry)
-        letter = Entry(body=body, at=entry.at, id=sha256(body).hexdigest())
-        await self._runtime.stream.bury(GROUP, [letter], reason_of(error), kind=HISTORY)
+        body = repr(entry).encode("utf-8", "backslashreplace")[: self._runtime.stream.largest]
+        letter = Entry(body=body, at=entry.at, id=entry.id)
+        await self._runtime.stream.bury(GROUP, [letter], reason, kind=HISTORY)
         log.error(
-            "history goes to the dead letters", action="indexer.history", run=entry.run, reason=str(error)
+            "history goes to the dead letters",
+            action="indexer.refused",
+            id=entry.id,
+            run=entry.run,
+            reason=reason,
         )

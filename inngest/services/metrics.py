@@ -46,7 +46,8 @@ class Metrics:
     """All numbers of a process. Who counts something puts its counts here before the start.
 
     ``stats`` asks the engine store for its sizes, ``backlogs`` the stream for what waits for each group,
-    ``dropped`` for what it has dropped for it, ``dead`` for its dead letters.
+    ``dropped`` for what it has dropped for it, ``dead`` for its dead letters, ``damaged`` the data store for
+    what it could not read.
     """
 
     def __init__(self) -> None:
@@ -57,6 +58,7 @@ class Metrics:
         self.runner: RunnerCounts | None = None
         self.indexer: IndexerCounts | None = None
         self.stats: Callable[[], Awaitable[Stats]] | None = None
+        self.damaged: Callable[[], int] | None = None
         self.backlogs: Mapping[str, Gauge] = {}
         self.dropped: Mapping[str, Gauge] = {}
         self.dead: Callable[[], Awaitable[Dead]] | None = None
@@ -167,6 +169,12 @@ class Metrics:
                 "inngest_indexer_lag_seconds",
                 "From the acceptance of an event to its place in the data store, oldest of each batch.",
                 indexer.lag,
+            )
+        if self.damaged is not None:
+            yield _counter(
+                "inngest_data_damaged",
+                "How often a record of the data store could not be read and was left out.",
+                self.damaged(),
             )
 
     def _refusals(self) -> Iterator[Metric]:

@@ -40,6 +40,7 @@ def _full() -> Metrics:
     metrics.intake = Intake()
     metrics.executor, metrics.working = ExecutorCounts(), lambda: 0
     metrics.runner, metrics.indexer = RunnerCounts(), IndexerCounts()
+    metrics.damaged = lambda: 0
 
     async def stats() -> Stats:
         return Stats(runs=1, queued=2, leased=3, pauses=4, outbox=5)
@@ -99,8 +100,8 @@ def test_a_value_is_counted_below_its_bound() -> None:
 
 def test_only_what_has_won_is_counted() -> None:
     counts = CommitCounts()
-    entry = History(what=What.ATTEMPT, run="r", fn="f", at=1, outcome=Outcome.FAILED)
-    started = History(what=What.STARTED, run="r", fn="f", at=1)
+    entry = History(id="1", what=What.ATTEMPT, run="r", fn="f", at=1, outcome=Outcome.FAILED)
+    started = History(id="2", what=What.STARTED, run="r", fn="f", at=1)
     transition = Transition(
         fn="f",
         run="r",

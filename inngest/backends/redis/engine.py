@@ -35,7 +35,7 @@ from inngest.core.errors import StoreRefused, StoreUnavailable
 from inngest.core.model.cancellations import Cancellation
 from inngest.core.model.events import Event
 from inngest.core.model.functions import App, Function
-from inngest.core.model.history import History
+from inngest.core.model.history import History, decode_history
 from inngest.core.model.runs import Item, Leased, Pause, Queue, Run
 from inngest.core.model.transition import Committed, EndRun, Evict, Lease, Transition, lease_of
 from inngest.core.policy import MAX_HISTORY_WAITING
@@ -84,7 +84,7 @@ class RedisEngineStore:
             self._link, self._bell, prefix, _EVENTS, self._owner, lambda entry: entry
         )
         self.history: RedisOutbox[History] = RedisOutbox(
-            self._link, self._bell, prefix, _HISTORY, self._owner, wire.decode_history
+            self._link, self._bell, prefix, _HISTORY, self._owner, decode_history
         )
         self._waiting = Waiting(self._link, prefix)
         self._registry = RedisRegistry(self._link, self._bell, prefix)

@@ -150,6 +150,7 @@ def resume(
         queued=at.now,
     )
     entry = History(
+        id=at.new_id(),
         what=What.RESUMED,
         run=pause.run,
         fn=pause.fn,
@@ -219,7 +220,7 @@ def advance(
     """
     draft = Draft(run, fn, item, at, policy)
     if not run.started:
-        draft.effects += begun(run, call.started, at.now, fn.finish_timeout, place=len(draft.effects))
+        draft.effects += begun(run, call.started, at, fn.finish_timeout, place=len(draft.effects))
     if isinstance(answer, Failure):
         return _failed(draft, answer, call, jitter)
     if answer.request_version is not None and run.request_version == UNSET_VERSION:
@@ -373,6 +374,7 @@ def _record_step(
     if isinstance(step.opts.get("input"), list):
         info["input"] = step.opts["input"]
     entry = History(
+        id=draft.at.new_id(),
         what=What.ATTEMPT,
         run=draft.run.id,
         fn=draft.run.fn,
