@@ -6,6 +6,19 @@ from msgspec import Struct
 
 from inngest.core.timing.times import DAY, MINUTE
 
+# -- what comes in --
+
+MAX_DEPTH = 128
+"""Objects and arrays inside of each other, in any JSON that comes in. Everything later recurses over it within
+a thousand Python frames, a few of them a level, with our own envelopes around it and our callers beneath.
+"""
+MAX_ID = 1024
+"""Characters of an id that its sender chose, and of an event's ``v``."""
+MAX_STEP_ID = 255
+"""Characters of a step's hashed id; a header of calls carries it."""
+MAX_SIGNAL = 512
+"""Characters of a signal's name."""
+
 # -- events --
 
 MAX_EVENT = 3 * 1024 * 1024

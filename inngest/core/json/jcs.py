@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 
 from inngest.core.errors import InngestError
+from inngest.core.json.surrogates import lone_surrogate
 
 _MAX_EXACT = 1 << 53
 
@@ -152,26 +153,9 @@ def _decode(raw: bytes) -> Any:
     except RecursionError:
         raise InvalidJson("nested too deeply") from None
     except msgspec.MsgspecError as error:
-        offset = _lone_surrogate(raw)
+        offset = lone_surrogate(raw)
         reason = str(error) if offset is None else f"a lone surrogate is escaped (byte {offset})"
         raise InvalidJson(f"not JSON: {reason}") from error
-
-
-_ESCAPE = re.compile(rb"\\(?:u([0-9a-fA-F]{4})|.)", re.DOTALL).finditer
-
-
-def _lone_surrogate(raw: bytes) -> int | None:
-    """The offset of the first escaped surrogate without its other half."""
-    high_at = high_end = -1
-    for match in _ESCAPE(raw):
-        kind = int(match[1] or b"0", 16) >> 10
-        follows = high_at >= 0 and match.start() == high_end
-        if high_at >= 0 and not (follows and kind == 0x37):
-            return high_at
-        if kind == 0x37 and not follows:
-            return match.start()
-        high_at, high_end = (match.start(), match.end()) if kind == 0x36 else (-1, -1)
-    return high_at if high_at >= 0 else None
 
 
 def _refuse_non_finite(value: Any, path: str) -> None:
