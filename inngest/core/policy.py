@@ -9,8 +9,9 @@ from inngest.core.timing.times import DAY, MINUTE
 # -- what comes in --
 
 MAX_DEPTH = 128
-"""Objects and arrays inside of each other, in any JSON that comes in. Everything later recurses over it within
-a thousand Python frames, a few of them a level, with our own envelopes around it and our callers beneath.
+"""Objects and arrays inside of each other, in any JSON that comes in. What recurses over it later has a
+thousand Python frames, of which it takes up to three a level, with our envelopes around it and our callers
+beneath.
 """
 MAX_ID = 1024
 """Characters of an id that its sender chose, and of an event's ``v``."""

@@ -24,9 +24,9 @@ ALLOWED = {
 }
 
 CORE = {
-    "json": {"json"},
     "timing": {"timing"},
     "policy": {"policy", "timing"},
+    "json": {"json", "policy"},
     "expr": {"expr"},
     "model": {"model", "json", "timing", "policy", "expr"},
     "sdk": {"sdk", "model", "json", "timing", "policy", "expr"},

@@ -12,6 +12,7 @@ price of any decoding; only what is not gets a second look.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from types import GenericAlias
 from typing import Annotated, Any
 
 import msgspec
@@ -31,7 +32,7 @@ def _ordinary_type(depth: int) -> Any:
     scalar: Any = None | bool | Annotated[int, Meta(ge=-(1 << 63), le=(1 << 63) - 1)] | float | str
     kind = scalar
     for _ in range(depth):
-        kind = scalar | list[kind] | dict[str, kind]
+        kind = scalar | GenericAlias(list, (kind,)) | GenericAlias(dict, (str, kind))
     return kind
 
 
@@ -156,7 +157,7 @@ def _look_through(value: Any, place: str) -> None:
     raise _misfit(value, place)
 
 
-_CONTAINERS = frozenset({dict, list})
+_CONTAINERS: frozenset[type] = frozenset({dict, list})
 
 
 def _members(container: Any) -> Iterator[tuple[str | int, Any]]:

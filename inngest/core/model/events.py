@@ -245,10 +245,8 @@ def _timestamp(ts: float | None, now: int) -> int:
     if ts is None or ts == 0:
         return now
     if not TS_MIN <= ts <= TS_MAX:
-        shown = f"{ts:.0f}" if isinstance(ts, float) else str(ts)
-        raise InvalidEvent(
-            f"event ts must be between 1980-01-01 and 2100-01-01, in milliseconds: {shown[:40]}"
-        )
+        shown = str(ts)[:40]
+        raise InvalidEvent(f"event ts must be between 1980-01-01 and 2100-01-01, in milliseconds: {shown}")
     if int(ts) != ts:
         raise InvalidEvent(f"event ts must be an integer of milliseconds: {ts}")
     return int(ts)
