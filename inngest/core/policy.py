@@ -20,6 +20,19 @@ MAX_STEP_ID = 255
 MAX_SIGNAL = 512
 """Characters of a signal's name."""
 
+# -- registrations --
+
+MAX_FUNCTIONS = 5000
+"""Of one application."""
+MAX_SLUG = 512
+"""Characters of the names under which applications and functions are known."""
+MAX_TEXT = 2048
+"""Characters of what else an application says of itself, and of a URL."""
+MAX_LIMIT = (1 << 53) - 1
+"""What every store holds exactly: Redis scripts count in doubles, and so does JavaScript."""
+MAX_PERIOD = 366 * DAY
+"""Of a throttle."""
+
 # -- events --
 
 MAX_EVENT = 3 * 1024 * 1024

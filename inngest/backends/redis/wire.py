@@ -212,25 +212,6 @@ def _collect(effect: Collect) -> tuple[Any, ...]:
     )
 
 
-def _record(effect: Record) -> tuple[Any, ...]:
-    try:
-        return ("record", opaque(encode(effect.entry)))
-    except OverflowError:
-        # `info` may hold any JSON, integers of any length too; msgpack has 64 bits for them.
-        info = _shortened(effect.entry.info)
-        return ("record", opaque(encode(msgspec.structs.replace(effect.entry, info=info))))
-
-
-def _shortened(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _shortened(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_shortened(inner) for inner in value]
-    if isinstance(value, int) and not -(1 << 63) <= value < 1 << 64:
-        return float(value)
-    return value
-
-
 _ENCODERS: dict[type, Callable[[Any], tuple[Any, ...]]] = {
     Unclaimed: lambda e: ("unclaimed", e.key, e.now),
     Admit: _admit,
@@ -253,7 +234,7 @@ _ENCODERS: dict[type, Callable[[Any], tuple[Any, ...]]] = {
     TakePause: lambda e: ("take", e.id),
     EndRun: lambda _: ("end",),
     Emit: lambda e: ("emit", opaque(e.event)),
-    Record: _record,
+    Record: lambda e: ("record", opaque(encode(e.entry))),
     SetCrons: lambda e: ("crons", [_item(item) for item in e.items], _partition(e.partition)),
 }
 

@@ -48,8 +48,8 @@ UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 def load(text: bytes | Raw, place: str) -> Any:
     """The value of JSON text that may pass.
 
-    Raises InvalidJson, which says what cannot pass and where, as in ``data.a[3].b: ...`` for the ``place``
-    ``data``.
+    Raises InvalidJson, which says what cannot pass and where, as in ``data.a[3].b: ...`` if the ``place`` is
+    ``data``; it may be empty.
     """
     try:
         return _decode_ordinary(text)
@@ -83,6 +83,10 @@ def step(place: str, key: str | int) -> str:
     return f"{place}[{msgspec.json.encode(key[:_SHOWN_CHARACTERS]).decode()}]"
 
 
+def _refusal(place: str, reason: str) -> InvalidJson:
+    return InvalidJson(f"{place}: {reason}" if place else reason)
+
+
 # -- what cannot be decoded --
 
 
@@ -94,7 +98,7 @@ def _unreadable(text: bytes, place: str) -> InvalidJson:
             break
         key, text = found
         place = step(place, key)
-    return InvalidJson(f"{place}: {_reason(text)}")
+    return _refusal(place, _reason(text))
 
 
 def _first_unreadable(text: bytes) -> tuple[str | int, bytes] | None:
@@ -179,10 +183,10 @@ def _misfit(value: Any, place: str) -> InvalidJson:
     while stack:
         for key, each in stack[-1]:
             if each.__class__ is int and not _is_double(each):
-                return InvalidJson(f"{_shown(place, [*path, key])}: {_too_large(str(each))}")
+                return _refusal(_shown(place, [*path, key]), _too_large(str(each)))
             if each.__class__ in _CONTAINERS:
                 if len(stack) > MAX_DEPTH:
-                    return InvalidJson(f"{_shown(place, [*path, key])}: {_TOO_DEEP}")
+                    return _refusal(_shown(place, [*path, key]), _TOO_DEEP)
                 path.append(key)
                 stack.append(_members(each))
                 break
@@ -190,7 +194,7 @@ def _misfit(value: Any, place: str) -> InvalidJson:
             stack.pop()
             if path:
                 path.pop()
-    return InvalidJson(f"{place}: not JSON")
+    return _refusal(place, "not JSON")
 
 
 def _shown(place: str, path: Sequence[str | int]) -> str:
