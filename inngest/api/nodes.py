@@ -10,6 +10,7 @@ import msgspec
 from inngest.api.answers import optional_time
 from inngest.api.context import ApiContext
 from inngest.api.operations import payloads
+from inngest.core.json.border import UNREADABLE
 from inngest.core.model.events import Event
 from inngest.core.model.functions import App, Function
 from inngest.core.model.records import RunRecord
@@ -272,17 +273,20 @@ def connection(
 
 
 def _text(value: bytes | None) -> str | None:
-    return value.decode() if value is not None else None
+    return value.decode("utf-8", "replace") if value is not None else None
 
 
 def _error(raw: bytes) -> Node:
-    value = msgspec.json.decode(raw)
+    try:
+        value = msgspec.json.decode(raw)
+    except UNREADABLE:  # the data store is not ours alone
+        value = None
     if not isinstance(value, Mapping):
-        return {"message": value if isinstance(value, str) else raw.decode()}
+        return {"message": value if isinstance(value, str) else raw.decode("utf-8", "replace")}
     message = value.get("message") or value.get("error")
     name, stack = value.get("name"), value.get("stack")
     return {
-        "message": message if isinstance(message, str) else raw.decode(),
+        "message": message if isinstance(message, str) else raw.decode("utf-8", "replace"),
         "name": name if isinstance(name, str) else None,
         "stack": stack if isinstance(stack, str) else None,
         "cause": value.get("cause"),

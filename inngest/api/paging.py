@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Struct
 
-from inngest.api.answers import ApiError
+from inngest.api.answers import ApiError, whole_number
 from inngest.api.context import ApiContext
 from inngest.core.errors import ExpressionError
 from inngest.core.expr import EvaluationError, Expression, compile_expression
@@ -142,8 +142,9 @@ def decode_cursor(text: str) -> Position:
     """Raises `ApiError` 400."""
     try:
         time, colon, run = urlsafe_b64decode(text.encode()).decode().partition(":")
-        if colon and run:
-            return int(time), run
+        at = whole_number(time)
+        if colon and run and at is not None:
+            return at, run
     except ValueError:
         pass
     raise ApiError(400, f"Invalid cursor: {text[:64]!r}")

@@ -18,7 +18,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Raw
 
-from inngest.core.json.jcs import InvalidJson
+from inngest.core.json.jcs import InvalidJson, refuse_non_finite
 from inngest.core.json.surrogates import lone_surrogate
 from inngest.core.policy import MAX_DEPTH
 
@@ -61,6 +61,17 @@ def load(text: bytes | Raw, place: str) -> Any:
         raise _unreadable(bytes(text), place) from None
     _look_through(value, place)
     return value
+
+
+def dump(value: Any) -> bytes:
+    """JSON text of a value. Raises InvalidJson for what JSON cannot say, NaN and infinity too."""
+    try:
+        text = msgspec.json.encode(value)
+        if b"null" in text:
+            refuse_non_finite(value, "$")
+    except (UnicodeEncodeError, RecursionError, TypeError) as error:
+        raise InvalidJson(f"not JSON: {error}") from None
+    return text
 
 
 def is_json(text: bytes) -> bool:

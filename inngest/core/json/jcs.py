@@ -35,7 +35,7 @@ def canonical(value: Any) -> bytes:
     """
     text = _encode(value)
     if b"null" in text:  # which is also how msgspec writes NaN
-        _refuse_non_finite(value, "$")
+        refuse_non_finite(value, "$")
     shape = text.translate(_SHAPE)
     if b"0.0" in shape or b":0e" in shape or b":-0e" in shape or text[:1] in b"-0123456789":
         return canonicalise(text)
@@ -158,18 +158,19 @@ def _decode(raw: bytes) -> Any:
         raise InvalidJson(f"not JSON: {reason}") from error
 
 
-def _refuse_non_finite(value: Any, path: str) -> None:
+def refuse_non_finite(value: Any, path: str) -> None:
+    """Raises InvalidJson for NaN and infinity, which msgspec writes as null."""
     if isinstance(value, float):
         if not math.isfinite(value):
             raise InvalidJson(f"{path}: JSON has no number {value}")
     elif isinstance(value, dict):
         for name, member in value.items():
             if not isinstance(member, str):
-                _refuse_non_finite(member, f"{path}.{name}")
+                refuse_non_finite(member, f"{path}.{name}")
     elif isinstance(value, list | tuple | set | frozenset):
         for index, item in enumerate(value):
             if not isinstance(item, str):
-                _refuse_non_finite(item, f"{path}[{index}]")
+                refuse_non_finite(item, f"{path}[{index}]")
     elif isinstance(value, msgspec.Struct):
         for name in value.__struct_fields__:
-            _refuse_non_finite(getattr(value, name), f"{path}.{name}")
+            refuse_non_finite(getattr(value, name), f"{path}.{name}")
