@@ -27,7 +27,7 @@ CORE = {
     "timing": {"timing"},
     "policy": {"policy", "timing"},
     "json": {"json", "policy"},
-    "expr": {"expr"},
+    "expr": {"expr", "json", "policy"},
     "model": {"model", "json", "timing", "policy", "expr"},
     "sdk": {"sdk", "model", "json", "timing", "policy", "expr"},
     "decisions": {"decisions", "sdk", "model", "json", "timing", "policy", "expr"},
