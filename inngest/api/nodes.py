@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, TypeAlias
 
 import msgspec
@@ -148,11 +149,13 @@ class Nodes:
 
     async def trigger(self, record: RunRecord) -> Node:
         found = await payloads(self._ctx, record)
-        first = msgspec.json.decode(found[0], type=_Trigger) if found else _Trigger(name=None)
+        first = _Trigger(name=None)
+        with suppress(*UNREADABLE):  # the data store is not ours alone
+            first = msgspec.json.decode(found[0], type=_Trigger) if found else first
         return {
             "eventName": None if record.cron else first.name,
             "IDs": record.events,
-            "payloads": [payload.decode() for payload in found],
+            "payloads": [_text(payload) for payload in found],
             "timestamp": rfc3339(first.ts or record.queued),
             "isBatch": bool(record.batch),
             "batchID": record.batch or None,
@@ -231,8 +234,8 @@ class Nodes:
             "createdAt": rfc3339(event.received),
             "occurredAt": rfc3339(event.ts),
             "receivedAt": rfc3339(event.received),
-            "payload": bytes(event.data).decode(),
-            "raw": event.payload.decode(),
+            "payload": _text(bytes(event.data)),
+            "raw": _text(event.payload),
             "version": event.v,
             "functionRuns": runs,
             "runs": runs,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import msgspec
@@ -13,6 +14,7 @@ from inngest.api.answers import ApiError, whole_number
 from inngest.api.context import ApiContext
 from inngest.core.errors import ExpressionError
 from inngest.core.expr import EvaluationError, Expression, compile_expression
+from inngest.core.json.border import UNREADABLE
 from inngest.core.model.events import Event
 from inngest.core.model.records import RunRecord
 from inngest.ports.data import EventFilter, Position, RunFilter, TimeField, position
@@ -84,10 +86,11 @@ async def _first_events(ctx: ApiContext, records: Sequence[RunRecord]) -> dict[s
     events = {event.id: event for event in await ctx.data.events_by_id(ids)}
     values: dict[str, Any] = {}
     for record in records:
-        if record.payload is not None:
-            values[record.id] = msgspec.json.decode(record.payload)
-        elif record.events and record.events[0] in events:
-            values[record.id] = events[record.events[0]].value
+        with suppress(*UNREADABLE):  # the data store is not ours alone
+            if record.payload is not None:
+                values[record.id] = msgspec.json.decode(record.payload)
+            elif record.events and record.events[0] in events:
+                values[record.id] = events[record.events[0]].value
     return values
 
 
@@ -111,7 +114,10 @@ async def _searched_events(
     for _ in range(MAX_SCANNED // _CHUNK):
         chunk = await ctx.data.events(where, after=after, limit=_CHUNK)
         for event in chunk:
-            if _holds(condition, event.value, ctx.clock()):
+            value = None
+            with suppress(*UNREADABLE):
+                value = event.value
+            if _holds(condition, value, ctx.clock()):
                 yield event
         if len(chunk) < _CHUNK:
             return
