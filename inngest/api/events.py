@@ -135,7 +135,7 @@ async def _read(request: web.Request, most: int) -> bytes:
     if request.content_type == "multipart/form-data":
         try:
             form = await request.post()
-        except (ValueError, AssertionError) as error:
+        except (ValueError, LookupError, AssertionError) as error:
             raise InvalidEvent(f"Multipart form cannot be read: {error}") from None
         return _form((name, _text(value)) for name, value in form.items())
     body = await request.read()

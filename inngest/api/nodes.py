@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, TypeAlias
 
 import msgspec
@@ -13,6 +14,7 @@ from inngest.api.answers import optional_time
 from inngest.api.context import ApiContext
 from inngest.api.loader import Loader
 from inngest.api.operations import payloads
+from inngest.core.json.border import UNREADABLE
 from inngest.core.model.events import Event
 from inngest.core.model.functions import App, Function
 from inngest.core.model.history import History
@@ -180,11 +182,13 @@ class Nodes:
 
     async def trigger(self, record: RunRecord) -> Node:
         found = await payloads(self._ctx, record)
-        first = msgspec.json.decode(found[0], type=_Trigger) if found else _Trigger(name=None)
+        first = _Trigger(name=None)
+        with suppress(*UNREADABLE):  # the data store is not ours alone
+            first = msgspec.json.decode(found[0], type=_Trigger) if found else first
         return {
             "eventName": None if record.cron else first.name,
             "IDs": record.events,
-            "payloads": [payload.decode() for payload in found],
+            "payloads": [_text(payload) for payload in found],
             "timestamp": rfc3339(first.ts or record.queued),
             "isBatch": bool(record.batch),
             "batchID": record.batch or None,
@@ -326,7 +330,7 @@ def _text(value: bytes | None) -> str | None:
 def _error(raw: bytes) -> Node:
     try:
         value = msgspec.json.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:  # the data store is not ours alone
         value = None
     if not isinstance(value, Mapping):
         return {"message": value if isinstance(value, str) else _text(raw)}

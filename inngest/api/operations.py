@@ -14,6 +14,7 @@ from inngest.core.decisions.rerun import Kept, rerun, results_before
 from inngest.core.decisions.sweeps import order_sweep
 from inngest.core.errors import ExpressionError, InvalidEvent
 from inngest.core.expr import Expression, compile_expression
+from inngest.core.json.border import UNREADABLE
 from inngest.core.model.cancellations import Cancellation
 from inngest.core.model.events import INVOKED, Event, Inbound, accept, parse_body
 from inngest.core.model.functions import App
@@ -141,6 +142,10 @@ async def _events(ctx: ApiContext, record: RunRecord) -> list[Event]:
     found = await payloads(ctx, record)
     if not found or len(found) < len(record.events):
         raise ApiError(410, "The events of this run are not stored any more", code="events_gone")
+    try:
+        told = [msgspec.json.decode(raw, type=_Payload) for raw in found]
+    except UNREADABLE as error:  # the data store is not ours alone
+        raise ApiError(410, f"The events of this run cannot be read: {error}", code="events_gone") from None
     return [
         Event(
             id=internal,
@@ -152,9 +157,7 @@ async def _events(ctx: ApiContext, record: RunRecord) -> list[Event]:
             v=each.v,
             user=each.user,
         )
-        for internal, each in zip(
-            record.events, (msgspec.json.decode(raw, type=_Payload) for raw in found), strict=True
-        )
+        for internal, each in zip(record.events, told, strict=True)
     ]
 
 

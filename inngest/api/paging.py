@@ -10,10 +10,11 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Struct
 
-from inngest.api.answers import ApiError
+from inngest.api.answers import ApiError, whole_number
 from inngest.api.context import ApiContext
 from inngest.core.errors import ExpressionError
 from inngest.core.expr import EvaluationError, Expression, compile_expression
+from inngest.core.json.border import UNREADABLE
 from inngest.core.model.events import Event
 from inngest.core.model.records import RunRecord
 from inngest.core.policy import MAX_COUNTED, MAX_SCANNED
@@ -88,7 +89,7 @@ async def _first_events(ctx: ApiContext, records: Sequence[RunRecord]) -> dict[s
     events = {event.id: event for event in await ctx.data.events_by_id(ids)}
     values: dict[str, Any] = {}
     for record in records:
-        with suppress(*_UNREADABLE):
+        with suppress(*UNREADABLE):  # the data store is not ours alone
             if record.payload is not None:
                 values[record.id] = msgspec.json.decode(record.payload)
             elif record.events and record.events[0] in events:
@@ -172,8 +173,9 @@ def decode_cursor(text: str) -> Position:
     """Raises `ApiError` 400."""
     try:
         time, colon, run = urlsafe_b64decode(text.encode()).decode().partition(":")
-        if colon and run and abs(place := int(time)) < _BEYOND:
-            return place, run
+        at = whole_number(time)
+        if colon and run and at is not None:
+            return at, run
     except ValueError:
         pass
     raise ApiError(400, f"Invalid cursor: {text[:64]!r}")

@@ -6,6 +6,33 @@ from msgspec import Struct
 
 from inngest.core.timing.times import DAY, MINUTE
 
+# -- what comes in --
+
+MAX_DEPTH = 128
+"""Objects and arrays inside of each other, in any JSON that comes in. What recurses over it later has a
+thousand Python frames, of which it takes up to three a level, with our envelopes around it and our callers
+beneath.
+"""
+MAX_ID = 1024
+"""Characters of an id that its sender chose, and of an event's ``v``."""
+MAX_STEP_ID = 255
+"""Characters of a step's hashed id; a header of calls carries it."""
+MAX_SIGNAL = 512
+"""Characters of a signal's name."""
+
+# -- registrations --
+
+MAX_FUNCTIONS = 5000
+"""Of one application."""
+MAX_SLUG = 512
+"""Characters of the names under which applications and functions are known."""
+MAX_TEXT = 2048
+"""Characters of what else an application says of itself, and of a URL."""
+MAX_LIMIT = (1 << 53) - 1
+"""What every store holds exactly: Redis scripts count in doubles, and so does JavaScript."""
+MAX_PERIOD = 366 * DAY
+"""Of a throttle."""
+
 # -- events --
 
 MAX_EVENT = 3 * 1024 * 1024

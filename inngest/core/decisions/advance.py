@@ -372,7 +372,8 @@ def _record_step(
     started = step.started or call.started
     info = {"type": step.opts["type"]} if isinstance(step.opts.get("type"), str) else {}
     if isinstance(step.opts.get("input"), list):
-        info["input"] = step.opts["input"]
+        # As text: it may hold any numbers, and no store has to know.
+        info["input"] = _encode(step.opts["input"]).decode()
     entry = History(
         id=draft.at.new_id(),
         what=What.ATTEMPT,

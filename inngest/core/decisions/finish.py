@@ -85,9 +85,12 @@ def finished(
 def _companion(run: Run, now: int, status: RunStatus, told: list[Event]) -> list[Event]:
     """``function.failed`` or ``function.cancelled``. Its id is the run's, so that two ends of a run start one
     failure handler.
+
+    The cancellation of a run that a cancellation started is not told of: each would hold the one before it,
+    twice, and start the next.
     """
     name = {RunStatus.FAILED: FAILED, RunStatus.CANCELLED: CANCELLED}.get(status)
-    if name is None or not told:
+    if name is None or not told or name == CANCELLED == _about(run.events[0]).name:
         return []
     return [internal_event(run.id, name, now, bytes(told[0].data), sessions=told[0].sessions)]
 

@@ -20,7 +20,7 @@ class What(StrEnum):
     SKIPPED = "run.skipped"  # info: as scheduled, and reason, existing
     STARTED = "run.started"
     ENDED = "run.ended"  # status, value: output or error
-    ATTEMPT = "step.attempt"  # one call: step "" for the function's own code
+    ATTEMPT = "step.attempt"  # one call: step "" for the function's own code; info: type, input, status
     WAITING = "step.waiting"  # a sleep, wait, invoke or signal began; info says for what, until when
     RESUMED = "step.resumed"  # it is over; info.timed_out, info.event, info.run
 
@@ -33,6 +33,9 @@ class Outcome(StrEnum):
 
 class History(Struct, omit_defaults=True, gc=False):
     """One thing that happened to a run. Times in ms; ``value`` is JSON text.
+
+    ``info`` holds texts, integers of 64 bits and lists of these, which every encoding takes; what an SDK may
+    fill with any JSON is text of it, as ``input``.
 
     ``id`` is a ULID that the decision gives: by it alone an entry that is delivered again is known.
     """

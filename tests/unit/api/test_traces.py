@@ -77,7 +77,7 @@ def test_a_sequence_of_steps() -> None:
     root = assemble(
         done,
         [
-            attempt("a", at=10, value=b"1", op="steprun", info={"type": "step.sendEvent", "input": [1]}),
+            attempt("a", at=10, value=b"1", op="steprun", info={"type": "step.sendEvent", "input": "[1]"}),
             attempt("b", at=20, value=b"2", op="steprun"),
             attempt(at=30, value=b"3"),
         ],
