@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from uuid import uuid4
 
 from inngest.backends.redis import wire
 from inngest.backends.redis.bell import Bell
+from inngest.backends.redis.bus import RedisBus
 from inngest.backends.redis.cache import RunCache, advanced, created
 from inngest.backends.redis.link import Command, Link, Reply, call
 from inngest.backends.redis.registry import VERSION, RedisRegistry
@@ -45,17 +46,26 @@ class RedisEngineStore:
     Args:
         url: as of ``redis.asyncio.Redis.from_url``: ``redis://``, ``rediss://`` or ``unix://``.
         prefix: of all keys and channels.
+        allow_unsafe: of `server.UNSAFE`, what of the server is borne; None for all.
 
     """
 
-    def __init__(self, url: str, *, prefix: str = PREFIX, cache: RunCache | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        prefix: str = PREFIX,
+        cache: RunCache | None = None,
+        allow_unsafe: Collection[str] | None = None,
+    ) -> None:
         self._prefix = prefix
         self._cache = RunCache() if cache is None else cache
-        self._link = Link(url, on_break=self._cache.clear)
+        self._link = Link(url, on_break=self._cache.clear, allow_unsafe=allow_unsafe)
+        self._bus = RedisBus(self._link)
         self._owner = uuid4().hex
-        channels = [self._ready(queue) for queue in Queue]
-        channels += [self._box(_EVENTS), self._box(_HISTORY), f"{prefix}{VERSION}"]
-        self._bell = Bell(channels)
+        queues = [self._ready(queue) for queue in Queue]
+        channels = [self._box(_EVENTS), self._box(_HISTORY), f"{prefix}{VERSION}"]
+        self._bell = Bell(channels, queues, name=self._owner)
         self._registry = RedisRegistry(self._link, self._bell, prefix)
 
     @property
@@ -63,11 +73,18 @@ class RedisEngineStore:
         """How many there were so far."""
         return self._link.round_trips
 
+    @property
+    def warnings(self) -> list[str]:
+        """What should be set otherwise at the server."""
+        return self._link.warnings
+
     async def open(self) -> None:
         await self._link.open()
         try:
-            await self._bell.open(self._link.client, self._link.address)
+            await self._bus.open()
+            await self._bell.open(self._bus)
         except BaseException:
+            await self._bus.close()
             await self._link.close()
             raise
         self._bell.ring_all()
@@ -77,6 +94,7 @@ class RedisEngineStore:
             for box in (_EVENTS, _HISTORY):
                 await self._ack(box, 0)
         await self._bell.close()
+        await self._bus.close()
         await self._link.close()
         self._cache.clear()
 
@@ -202,13 +220,14 @@ class RedisEngineStore:
         try:
             key = f"{self._prefix}ring:{queue.value}"
             next_due, more, items, states = await self._link.script(
-                LEASE, key, self._prefix, queue.value, limit, now, until, ROOM
+                LEASE, key, self._prefix, queue.value, limit, now, until, ROOM, self._owner
             )
         except BaseException:
             ready.set()  # another may have relied on this look
             raise
         if more:
             ready.set()
+        self._bell.looked(self._ready(queue), found=bool(items))
         runs = {}
         for reply in states:
             run = wire.decode_run(reply)

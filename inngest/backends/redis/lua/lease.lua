@@ -1,4 +1,4 @@
--- KEYS: the ring. ARGV: prefix, queue, limit, now, until, bytes of states wanted at most.
+-- KEYS: the ring. ARGV: prefix, queue, limit, now, until, bytes of states wanted at most, who leases.
 -- Reply: {next due time or -1, whether more is ready, items, states of their runs}.
 
 local QUEUE, LIMIT, NOW, UNTIL = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
@@ -37,4 +37,5 @@ for _, key in ipairs({ due_key(QUEUE), PREFIX .. 'wake:' .. QUEUE, PREFIX .. 'le
     next_due = first
   end
 end
+say_quiet(QUEUE, next_due, ARGV[7] or '')
 return { next_due, ring_size(QUEUE) > 0 and 1 or 0, items, states }

@@ -28,17 +28,44 @@ local function unring(fn, pid, queue)
   return call('ZREM', ring_key(queue), fn .. '|' .. pid) == 1
 end
 
+-- The next due time of a queue has moved forward.
 local function wake_workers(queue)
   woken[queue] = true
+end
+
+local function server_now()
+  local now = call('TIME')
+  return tonumber(now[1]) * 1000 + math.floor(tonumber(now[2]) / 1000)
+end
+
+-- What is said on the channel of a queue stands in bell.py: here, in how many ms there is something to do.
+local function say(queue, words)
+  call('PUBLISH', PREFIX .. 'ready:' .. queue, words)
+end
+
+local function in_ms(due)
+  return text(math.max(due - server_now(), 0))
 end
 
 local function send_wakes()
   for queue, before in pairs(sizes) do
     if before == 0 and ring_size(queue) > 0 then
-      woken[queue] = true
+      say(queue, '0')
+      woken[queue] = nil
     end
   end
   for queue in pairs(woken) do
-    call('PUBLISH', PREFIX .. 'ready:' .. queue, '')
+    local first = call('ZRANGE', PREFIX .. 'due:' .. queue, 0, 0, 'WITHSCORES')[2]
+    if first then
+      say(queue, in_ms(tonumber(first)))
+    end
+  end
+end
+
+-- One has looked and leaves nothing behind that is due before `due` (-1: nothing is planned): the others need
+-- not look.
+local function say_quiet(queue, due, who)
+  if ring_size(queue) == 0 then
+    say(queue, '=' .. (due >= 0 and in_ms(due) or '-') .. ' ' .. who)
   end
 end
