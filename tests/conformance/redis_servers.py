@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 from redis import Redis
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+from redis.retry import Retry
 
 STARTING = 30
 SAFE = {"appendonly": "yes", "appendfsync": "no"}
@@ -37,7 +39,7 @@ class RedisServer:
             **options,
         }
         self._process: subprocess.Popen[bytes] | None = None
-        self.client: Any = Redis(unix_socket_path=str(self.socket))
+        self.client: Any = Redis(unix_socket_path=str(self.socket), retry=Retry(NoBackoff(), 0))
 
     async def start(self) -> None:
         words = [word for name, value in self._options.items() for word in (f"--{name}", value)]
