@@ -32,7 +32,8 @@ class Connection:
     async def usable(self) -> bool:
         """Whether it is open, with nothing on it that nobody has asked for."""
         raw = self._raw
-        if not raw.is_connected:
+        writer = getattr(raw, "_writer", None)  # knows of a connection that was reset
+        if not raw.is_connected or (writer is not None and writer.is_closing()):
             return False
         look = getattr(raw, "can_read", None) or raw.can_read_destructive
         try:

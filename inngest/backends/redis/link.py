@@ -24,7 +24,6 @@ from inngest.backends.redis.connection import Command, Connection, Reply, pack
 from inngest.backends.redis.outage import Outage, outage_of
 from inngest.backends.redis.replies import (
     is_elsewhere,
-    is_protocol_error,
     is_state,
     leaves,
     reason,
@@ -374,9 +373,6 @@ class Link:
                 await self._exchange(connection, together, replies)
         except TROUBLE as error:
             left = _settle(batch, replies, connection.era)
-            if left and replies and is_protocol_error(replies[-1]):
-                # It was the last thing that the server has read.
-                _fail(left[:1], store_error(self.system, replies[-1], left[0].commands[0]))
             _fail(left, self._broke(connection, error, len(left)))
             return False
         good = await self._heed(connection, together.commands, replies)
@@ -446,18 +442,18 @@ class Link:
 
     async def _greet(self, connection: Connection) -> None:
         """Find out where a new connection leads, and make the server ready."""
-        about, replication = await _answers(connection, _WHO)
+        replies = await _answers(connection, [*_WHO, *server.SURVEY], of=len(_WHO))
+        about, replication, *stock = replies
         if server.is_too_old(server.fields(about)):
             version = server.fields(about).get("redis_version", "?")
             raise StoreUnusable(
                 f"{self.system}: version {version} is too old, 7.0 is needed", system=self.system
             )
         identity = await self._recognise(about, replication)
+        self._take_stock(server.survey(*stock))
         if self._ready_for != identity:
+            # Before anything is asked: what is sent together is done in its order, if nothing is unknown.
             await _answers(connection, [("SCRIPT", "LOAD", script.source) for script in SCRIPTS.values()])
-            replies: list[Reply] = []
-            await connection.ask([pack(command) for command in server.SURVEY], replies)
-            self._take_stock(server.survey(*replies))
             self._ready_for = identity
 
     async def _recognise(self, about: Reply, replication: Reply) -> Identity:
@@ -536,11 +532,13 @@ _WHO: tuple[Command, ...] = (("INFO", "server"), ("INFO", "replication"))
 _REPLICA = "it is a replica and takes no writes"
 
 
-async def _answers(connection: Connection, commands: Sequence[Command]) -> list[Reply]:
-    """Raises what the server answers with an error."""
+async def _answers(
+    connection: Connection, commands: Sequence[Command], *, of: int | None = None
+) -> list[Reply]:
+    """Raises what the server answers with an error, to the first ``of`` of the commands."""
     replies: list[Reply] = []
     await connection.ask([pack(command) for command in commands], replies)
-    for reply in replies:
+    for reply in replies[:of]:
         if isinstance(reply, RedisError):
             raise reply
     return replies

@@ -75,8 +75,8 @@ _CLASSES: tuple[tuple[type[RedisError], str], ...] = (
 """The client's library takes the code off the words of these, and keeps it for those of no other."""
 _NOT_LET_IN = {"WRONGPASS", "NOAUTH", "NOPERM", "DENIED"}
 _CODE = re.compile(r"[A-Z]{2,}\b")
-_TOO_LARGE = ("invalid bulk length", "invalid multibulk length", "exceeds maximum allowed size")
-_LINE = re.compile(r"user_script:(\d+):")
+_TOO_LARGE = "exceeds maximum allowed size"
+_LINE = re.compile(r"user_script:(\d+)")
 _PLACE = re.compile(r" script: [0-9a-f]{40}, on @user_script:\d+\.?$")
 
 
@@ -109,11 +109,6 @@ def is_state(error: BaseException) -> bool:
     return code(error) in _STATES
 
 
-def is_protocol_error(reply: object) -> bool:
-    """Whether the server could not read what it was sent; it then closes the connection."""
-    return isinstance(reply, ResponseError) and "Protocol error" in str(reply)
-
-
 _LEAVE = {name for name, state in _STATES.items() if state.leave}
 _ELSEWHERE = {name for name, state in _STATES.items() if state.elsewhere}
 
@@ -133,7 +128,7 @@ def store_error(system: str, error: BaseException, command: tuple[object, ...] =
     if not word or word in _STATES or isinstance(error, RedisConnectionError):
         return StoreUnavailable(f"{system}: {reason(error)}", system=system, **facts)
     what = f"the {'script' if is_script else 'command'} {name}" if name else "it"
-    if any(part in words for part in _TOO_LARGE):
+    if _TOO_LARGE in words:
         return StoreRefused(f"{system}: {what} was given too much ({words})", system=system, **facts)
     if line := _lua_line(command, str(error)):
         facts["line"] = line
