@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 from uuid import uuid4
@@ -63,6 +63,7 @@ class RedisEventStream:
         prefix: of all keys.
         groups: the consumer groups; each gets all that the stream holds.
         dead_after: seconds.
+        allow_unsafe: of `server.UNSAFE`, what of the server is borne; None for all.
 
     """
 
@@ -73,8 +74,9 @@ class RedisEventStream:
         prefix: str = "inngest:",
         groups: Iterable[str] = ("runner", "indexer"),
         dead_after: float = DEAD_AFTER,
+        allow_unsafe: Collection[str] | None = None,
     ) -> None:
-        self._link = Link(url)
+        self._link = Link(url, allow_unsafe=allow_unsafe)
         self._key = f"{prefix}{{stream}}"
         self._signs = f"{self._key}:sign:"
         self._name = ""
@@ -82,6 +84,11 @@ class RedisEventStream:
         self._dead_after = dead_after
         self._trim = True
         self._heart: asyncio.Task[None] | None = None
+
+    @property
+    def warnings(self) -> list[str]:
+        """What should be set otherwise at the server."""
+        return self._link.warnings
 
     async def open(self) -> None:
         """Raises `StoreUnavailable`."""
