@@ -149,7 +149,7 @@ class Link:
                 said = "; ".join(self._survey.unsafe[name] for name in refused)
                 names = ", ".join(f'"{name}"' for name in refused)
                 raise StoreUnusable(
-                    f"{self.system}: {said}; or allow it by name ({names})",
+                    f"{self.system}: {said}; or allow it by name (allowUnsafe: [{names}])",
                     system=self.system,
                     unsafe=refused,
                 )
