@@ -137,6 +137,43 @@ CAPACITY = 1000
 """Items that one executor works on at once, unless configured."""
 
 
+WAKE_LEAST = 5
+WAKE_MOST = 25
+"""How long a worker leaves a wake-up to those that are quicker, before it looks by itself: between these."""
+WAKE_IDLE = 30_000
+"""After this long somebody looks, whatever was heard."""
+
+# -- networked stores --
+
+STORE_REQUESTS = 10_000
+STORE_BYTES = 64 * 1024 * 1024
+"""Requests to a server, and their bytes, that wait to be sent; above, callers are told at once. One alone
+may be larger.
+"""
+STORE_BATCH = 64
+STORE_BATCH_BYTES = 4 * 1024 * 1024
+"""Requests, and their bytes, that share a round trip; one alone may be larger."""
+STORE_ARGUMENT = 512 * 1024 * 1024
+"""One argument of a command, unless the server says otherwise."""
+STORE_ANSWER = 15_000
+"""A round trip, after which the connection is given up."""
+STORE_CONNECT = 3_000
+"""Until a connection is ready."""
+STORE_WATCH = 5_000
+"""Between two looks at whether the server is still the one it was."""
+STORE_AGAIN = 1_000
+"""Between two tries at a lost connection that is needed all the time, at most."""
+
+# -- the bus --
+
+BUS_BODY = 1024 * 1024
+BUS_MESSAGES = 1000
+BUS_BYTES = 8 * 1024 * 1024
+"""Messages that a subscriber has not taken yet, and their bytes; what comes above is dropped, and told of."""
+BUS_ANSWERS = 100
+"""Requests that one who answers works on at once; more are left unanswered."""
+
+
 class Policy(Struct, frozen=True):
     """What an operator may set about retries and limits."""
 

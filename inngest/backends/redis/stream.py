@@ -86,6 +86,7 @@ class RedisEventStream:
         lossy: those of them that lose the oldest entries when the stream grows too large for them.
         lag: bytes of the server's memory above which they do.
         dead_after: seconds.
+        allow_unsafe: of `server.UNSAFE`, what of the server is borne; None for all.
 
     """
 
@@ -100,8 +101,9 @@ class RedisEventStream:
         lossy: Collection[str] = LOSSY,
         lag: int = STREAM_LAG_SHARED,
         dead_after: float = DEAD_AFTER,
+        allow_unsafe: Collection[str] | None = None,
     ) -> None:
-        self._link = Link(url)
+        self._link = Link(url, allow_unsafe=allow_unsafe)
         self._key = f"{prefix}{{stream}}"
         self._signs = f"{self._key}:sign:"
         self._name = ""
@@ -113,6 +115,11 @@ class RedisEventStream:
         self._trim = True
         self._losing = False
         self._heart: asyncio.Task[None] | None = None
+
+    @property
+    def warnings(self) -> list[str]:
+        """What should be set otherwise at the server."""
+        return self._link.warnings
 
     async def open(self) -> None:
         """Raises `StoreUnavailable`."""

@@ -13,6 +13,7 @@ import pytest
 from aiohttp import FormData, web
 from aiohttp.test_utils import TestClient, TestServer
 from streams import events_of
+from structlog.testing import capture_logs
 
 from inngest.api.cors import cors
 from inngest.api.errors import json_errors
@@ -189,14 +190,20 @@ async def test_webhooks_may_send_forms(entrance: Entrance) -> None:
 
 
 class _Down(MemoryEventStream):
+    down = True
+
     async def publish(self, bodies: Sequence[bytes]) -> None:
-        raise StoreUnavailable("the disk is full")
+        if self.down:
+            raise StoreUnavailable("the disk is full")
+        await super().publish(bodies)
 
 
 async def test_what_the_stream_does_not_take_is_not_accepted() -> None:
     entrance = Entrance(stream=_Down())
     async with entrance.client:
         status, answer = await entrance.post({"name": "a"})
+        async with entrance.client.post("/e/key", json={"name": "a"}) as response:
+            assert response.headers["Retry-After"] == "1"
     assert (status, answer["ids"]) == (503, [])
     assert "try again" in answer["error"]
     assert "disk" not in answer["error"], "what is wrong inside is for the log"
@@ -220,6 +227,23 @@ async def test_what_is_too_large_for_the_stream_is_refused_whole(before: list[An
         assert entrance.api.intake.events == 0
         status, _ = await entrance.post({"name": "small"})
         assert status == 200
+
+
+async def test_that_events_are_not_accepted_is_told_when_it_begins_and_when_it_ends() -> None:
+    stream = _Down()
+    entrance = Entrance(stream=stream)
+    async with entrance.client:
+        with capture_logs() as logs:
+            for _ in range(5):
+                await entrance.post({"name": "a"})
+            stream.down = False
+            for _ in range(2):
+                assert (await entrance.post({"name": "a"}))[0] == 200
+    assert [(line["event"], line.get("requests")) for line in logs] == [
+        ("events are not accepted", None),
+        ("events are accepted again", 5),
+    ]
+    assert logs[0]["error"] == "the disk is full"
 
 
 @pytest.mark.parametrize(
