@@ -8,7 +8,7 @@ from typing import Any, get_args
 from msgspec.structs import replace
 
 from inngest.backends.memory import effects_queue, effects_run, effects_start
-from inngest.backends.memory.queue import State
+from inngest.backends.memory.queue import UNSETTLED, State
 from inngest.backends.memory.state import EngineState, RunState, Scope
 from inngest.core.model import transition as t
 from inngest.core.model.runs import CALLS, Kind, Leased
@@ -46,17 +46,14 @@ HANDLERS: dict[type, Callable[[EngineState, Scope, Any], bool]] = {
 }
 assert HANDLERS.keys() == set(get_args(t.Effect)), "each effect has one handler"
 
-UNSETTLED = 1 << 62
-"""Until when a lease goes that is not handed out yet, since it is not durable."""
-
 
 def apply(store: EngineState, transition: t.Transition, take: Take | None) -> t.Committed:
     """Apply a transition, whole or not at all."""
     leased = None
     state = store.runs.get(transition.run) if transition.run else None
     if transition.lease is not None:
-        leased = store.entries.get(transition.lease.job)
-        if leased is None or leased.state != State.LEASED or leased.item.epoch != transition.lease.epoch:
+        leased = store.leased(transition.lease)
+        if leased is None:
             following = _taken(transition.lease, store, state) if take is not None else None
             return t.Committed(won=[False] * len(transition.effects), stale=True, next=following)
     if state is not None and state.evicted and (leased is None or leased.item.kind is not Kind.EVICT):

@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 
 from msgspec.structs import replace
 
-from inngest.backends.memory.apply import UNSETTLED, apply
+from inngest.backends.memory.apply import apply
 from inngest.backends.memory.boxes import MemoryOutbox, wait_for
 from inngest.backends.memory.notes import NoNotes, Notes
-from inngest.backends.memory.queue import Entry, State
+from inngest.backends.memory.queue import UNSETTLED, Entry, State
 from inngest.backends.memory.state import EngineState
 from inngest.core.model.cancellations import Cancellation
 from inngest.core.model.events import Event
@@ -134,7 +134,7 @@ class MemoryEngineStore:
         leased: list[Leased] = []
         if again:
             leased = [
-                Leased(item=replace(entry.item), run=self._run_of(entry))
+                Leased(item=store.complete_item(entry.item), run=self._run_of(entry))
                 for entry in store.queue.held_by((worker, request), queue)
             ]
         for entry in store.queue.lease(queue, limit - len(leased), now, UNSETTLED, (worker, request)):
@@ -163,23 +163,17 @@ class MemoryEngineStore:
         lost = []
         until = self._clock() + ms
         for lease in leases:
-            entry = self._leased(lease)
+            entry = self._state.leased(lease)
             if entry is None:
                 lost.append(lease)
             elif entry.until != UNSETTLED:
                 entry.until = max(entry.until, until)
         return lost
 
-    def _leased(self, lease: Lease) -> Entry | None:
-        entry = self._state.entries.get(lease.job)
-        if entry is None or entry.state != State.LEASED or entry.item.epoch != lease.epoch:
-            return None
-        return entry
-
     async def hand_back(self, leases: Sequence[Lease]) -> None:
         now = self._clock()
         for lease in leases:
-            entry = self._leased(lease)
+            entry = self._state.leased(lease)
             if entry is not None:
                 self._state.unlease(entry, now)
 
@@ -228,7 +222,7 @@ class MemoryEngineStore:
 
     async def items(self, fn: str, run_id: str) -> list[Item]:
         state = self._state.runs.get(run_id)
-        if state is None:
+        if state is None or state.run.fn != fn:
             return []
         return sorted((replace(entry.item) for entry in state.entries.values()), key=lambda item: item.due)
 

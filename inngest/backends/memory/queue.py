@@ -25,6 +25,8 @@ _US = 1000
 SWEEP = 1000
 """How often (ms) leases are checked for having run out."""
 
+UNSETTLED = 1 << 62
+"""Until when a lease goes that is not handed out yet, since it is not durable."""
 
 Holder = tuple[str, int]
 """Who leased an item: the worker, and the number of its request."""
@@ -414,7 +416,7 @@ class MemoryQueue:
 
     def held_by_worker(self, worker: str) -> list[Entry]:
         """What a worker has leased, in a set order, but for what is not handed out yet."""
-        found = [entry for entry in self._leased if entry.holder[0] == worker]
+        found = [each for each in self._leased if each.holder[0] == worker and each.until != UNSETTLED]
         return sorted(found, key=lambda entry: entry.mark)
 
     def unlease(self, entry: Entry, now: int) -> None:

@@ -33,7 +33,7 @@ from inngest.core.model.runs import (
     runner_items,
     timers,
 )
-from inngest.core.model.transition import Transition
+from inngest.core.model.transition import Lease, Transition
 from inngest.core.policy import MAX_HISTORY_WAITING
 
 RUN_TIMEOUTS = frozenset({Kind.START_TIMEOUT, Kind.FINISH_TIMEOUT})
@@ -112,6 +112,13 @@ class EngineState:
         """Whether the run has neither ended nor been evicted."""
         state = self.runs.get(run_id)
         return state is not None and not state.evicted
+
+    def leased(self, lease: Lease) -> Entry | None:
+        """The item of a lease, if that is the newest one."""
+        entry = self.entries.get(lease.job)
+        if entry is None or entry.state != State.LEASED or entry.item.epoch != lease.epoch:
+            return None
+        return entry if entry.item.fn == lease.fn else None
 
     def seen_by(self, fn: str) -> Seen:
         seen = self.seen.get(fn)

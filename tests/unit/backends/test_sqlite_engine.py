@@ -70,6 +70,7 @@ from inngest.core.model.transition import (
     lease_of,
 )
 from inngest.core.timing import gcra
+from inngest.ports.engine import Take
 
 FN = "fn"
 HOUR = 3_600_000
@@ -488,6 +489,54 @@ async def test_a_full_disk_holds_commits_back(world: World, monkeypatch: pytest.
     assert [leased.item.kind for leased in await leasing] == [Kind.START]
     again = await world.open(snapshot(world.path))
     assert picture(again, world.now) == picture(world.store, world.now)
+
+
+async def test_leases_count_from_when_they_are_durable(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or else what waits for a full disk is handed out again before it has been at all."""
+    monkeypatch.setattr(journals, "RETRY_SECONDS", 0.01)
+    run = world.run()
+    await world.commit(run.id, *world.creation(run))
+    disk = Disk(world.store._journal)
+    disk.fill()
+    await world.store.alive("worker", 4_000)
+    leasing = asyncio.create_task(world.lease())
+    writing = asyncio.create_task(world.commit(run.id, SaveStep(step="a", value=b"1" * 500_000)))
+    await until(lambda: bool(world.store._journal._failure))
+    world.now += 31_000
+    await world.store.alive("other", 4_000)
+    assert await world.store.extend([], 1) == []
+    disk.free()
+    (first,) = await leasing
+    await writing
+    assert await world.lease() == []
+    world.now += 29_999
+    assert await world.lease() == []
+    assert await world.commit(run.id, Complete(), lease=first) == [True]
+
+
+async def test_a_continuation_counts_from_when_it_is_durable(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journals, "RETRY_SECONDS", 0.01)
+    run = world.run()
+    await world.commit(run.id, *world.creation(run))
+    (leased,) = await world.lease()
+    disk = Disk(world.store._journal)
+    disk.fill()
+    effects = [SaveStep(step="a", value=b"1" * 500_000), Discover(item=world.item(run.id, Kind.DISCOVER))]
+    transition = Transition(fn=FN, run=run.id, effects=[*effects, Complete()], lease=lease_of(leased.item))
+    committing = asyncio.create_task(world.store.commit([transition], take=Take("worker", 30_000)))
+    await until(lambda: bool(world.store._journal._failure))
+    world.now += 31_000
+    # Repeated, since the worker has heard nothing: it has the continuation when that is durable.
+    repeating = asyncio.create_task(world.store.commit([transition], take=Take("worker", 30_000)))
+    disk.free()
+    (committed,), (repeated,) = await committing, await repeating
+    assert committed.next is not None
+    assert repeated.next is not None
+    assert (repeated.stale, repeated.next.item) == (True, committed.next.item)
+    world.now += 29_999
+    assert await world.lease() == []
 
 
 async def test_names_that_are_no_text(world: World) -> None:
