@@ -61,8 +61,8 @@ async def _ends(link: Link, *commands: Any) -> StoreError:
 
 
 async def test_a_script_that_fails_is_a_defect(link: Link, server: RedisServer) -> None:
-    server.client.set("inngest:runs", "no hash")
-    error = await _ends(link, call(RUN, "inngest:runs", "inngest:", "run", "", -1))
+    server.client.set("inngest:{fn}:run:r", "no hash")
+    error = await _ends(link, call(RUN, "inngest:{fn}", "inngest:", "", "fn", "r", -1))
     assert type(error) is StoreDefect
     assert "the script run failed (WRONGTYPE Operation against a key" in str(error)
     assert error.facts["script"] == "run"
@@ -131,7 +131,7 @@ async def test_who_is_not_let_in_finds_the_store_unusable(opened: Opened, server
     assert type(await _ends(link, ("SET", "a", "1"))) is StoreUnusable
     server.client.execute_command("ACL", "SETUSER", "bob", "-hget")
     # Of a script it is said in other words.
-    error = await _ends(link, call(RUN, "inngest:runs", "inngest:", "run", "", -1))
+    error = await _ends(link, call(RUN, "inngest:{fn}", "inngest:", "", "fn", "r", -1))
     assert type(error) is StoreUnusable
     assert error.facts["script"] == "run"
 

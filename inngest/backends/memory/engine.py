@@ -133,10 +133,11 @@ class MemoryEngineStore:
             store.unlease(entry, now)
         leased: list[Leased] = []
         if again:
-            leased = [
-                Leased(item=store.complete_item(entry.item), run=self._run_of(entry))
-                for entry in store.queue.held_by((worker, request), queue)
-            ]
+            for entry in store.queue.held_by((worker, request), queue):
+                if store.is_over(entry.item):
+                    store.unlease(entry, now)
+                else:
+                    leased.append(Leased(item=store.complete_item(entry.item), run=self._run_of(entry)))
         for entry in store.queue.lease(queue, limit - len(leased), now, UNSETTLED, (worker, request)):
             item = entry.item
             store.stamp(entry)

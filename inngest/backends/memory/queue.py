@@ -417,7 +417,7 @@ class MemoryQueue:
     def held_by_worker(self, worker: str) -> list[Entry]:
         """What a worker has leased, in a set order, but for what is not handed out yet."""
         found = [each for each in self._leased if each.holder[0] == worker and each.until != UNSETTLED]
-        return sorted(found, key=lambda entry: entry.mark)
+        return sorted(found, key=lambda entry: (entry.until, entry.item.fn, entry.item.job))
 
     def unlease(self, entry: Entry, now: int) -> None:
         """Back to the queue, by its due time, with its capacity released."""

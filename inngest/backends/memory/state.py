@@ -187,10 +187,14 @@ class EngineState:
             self.notes.collector_gone(self.collected.pop(item.job))
         self.notes.item_gone(item, remember=remember and state is not None)
 
+    def is_over(self, item: Item) -> bool:
+        """Whether the item's run has ended, or is about to by the word of another item."""
+        return bool(item.run) and not self.alive(item.run) and item.kind is not Kind.EVICT
+
     def unlease(self, entry: Entry, now: int) -> None:
-        """Back to the queue, unless the run has ended, or is about to by the word of another item."""
+        """Back to the queue, unless its run is over."""
         item = entry.item
-        if item.run and not self.alive(item.run) and item.kind is not Kind.EVICT:
+        if self.is_over(item):
             self.forget(entry, remember=False)
         else:
             self.queue.unlease(entry, now)
@@ -215,7 +219,7 @@ class EngineState:
     def complete_item(self, item: Item) -> Item:
         """A copy to hand out, with the events that it has collected."""
         collector = self.collected.get(item.job)
-        if collector is None or collector.last:
+        if collector is None or collector.last or item.payload:
             return replace(item)
         return replace(item, payload=collector.payload())
 

@@ -193,19 +193,22 @@ local function release(item)
 end
 
 -- The limits of a function have changed: whoever waits for its capacity by now may have another try. It is
--- worked off in pages: `reconsider` holds the function with the mark that ends what waits by now, and a cursor.
+-- worked off in pages: `reconsider` has the functions, by the serial that ends what waits by now, and
+-- `reconsidered` how far each has come.
 local function reconsider(fn)
-  call('HSET', PREFIX .. 'reconsider', fn, next_mark() .. '0')
+  call('ZADD', PREFIX .. 'reconsider', next_serial(), fn)
+  call('HDEL', PREFIX .. 'reconsidered', fn)
 end
 
 -- Go on with it. Whether there is more.
 local function reconsider_some()
-  local fn = call('HRANDFIELD', PREFIX .. 'reconsider')
+  local first = call('ZRANGE', PREFIX .. 'reconsider', 0, 0, 'WITHSCORES')
+  local fn = first[1]
   if not fn then
     return false
   end
-  local slot = call('HGET', PREFIX .. 'reconsider', fn)
-  local mark, cursor = string.sub(slot, 1, MARK), string.sub(slot, MARK + 1)
+  local mark = string.format('%016.0f', tonumber(first[2]))
+  local cursor = call('HGET', PREFIX .. 'reconsidered', fn) or '0'
   local page = call('HSCAN', of(fn) .. 'parked', cursor, 'COUNT', MOST_WOKEN)
   local waiting = {}
   for place = 1, #page[2], 2 do
@@ -222,9 +225,21 @@ local function reconsider_some()
     unpark(fn, entry[2])
   end
   if page[1] == '0' then
-    call('HDEL', PREFIX .. 'reconsider', fn)
+    call('ZREM', PREFIX .. 'reconsider', fn)
+    call('HDEL', PREFIX .. 'reconsidered', fn)
   else
-    call('HSET', PREFIX .. 'reconsider', fn, mark .. page[1])
+    call('HSET', PREFIX .. 'reconsidered', fn, page[1])
   end
   return call('EXISTS', PREFIX .. 'reconsider') == 1
+end
+
+-- As many pages of it as one call may do.
+local MOST_PAGES = 4
+
+local function reconsider_page()
+  local more = true
+  for _ = 1, MOST_PAGES do
+    more = more and reconsider_some()
+  end
+  return more
 end

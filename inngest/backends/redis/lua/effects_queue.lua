@@ -36,7 +36,7 @@ function effects.retry(due, attempt, payload)
   end
   leased = nil
   if item.run ~= '' and not S.alive then
-    remove_item(item)  -- the run has ended meanwhile
+    forget(item)  -- the run has ended meanwhile
     return true
   end
   item.due, item.score = due, due - (S.priority or 0) * 1000

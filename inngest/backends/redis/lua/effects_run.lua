@@ -136,8 +136,9 @@ function effects.evict(wire)
   if not S.alive then
     return false
   end
+  save_state()
   evict_run(RUN, wire)
-  S.alive, last = false, nil
+  S.alive, S.evicted, last = false, true, nil
   return true
 end
 
@@ -145,7 +146,7 @@ effects['end'] = function()
   if not S.alive then
     return false
   end
-  S.alive, last = false, nil
+  S.alive, S.evicted, last = false, false, nil
   drop_parts(RUN)
   local start_def = call('HGET', run_key('run'), 'start_def')
   local run_cell = start_def and start_def ~= '' and cmsgpack.unpack(start_def)[2]

@@ -176,10 +176,15 @@ local function lease_head(fn, pid, till, holder)
   return nil
 end
 
+-- Whether the item's run has ended, or is about to by the word of another item.
+local function is_over(item)
+  return item.run ~= '' and item.kind ~= 'evict' and not run_alive(item.fn, item.run)
+end
+
 -- Back to the queue, by its due time, with its capacity released. A run that has its place must not wait
 -- behind those who wait for theirs, and so goes on among the runs that have begun.
 local function unlease(item)
-  if item.run ~= '' and item.kind ~= 'evict' and not run_alive(item.fn, item.run) then
+  if is_over(item) then
     remove_item(item)
     if call('EXISTS', of(item.fn) .. 'run:' .. item.run) == 1 then
       call('HSET', of(item.fn) .. 'jobs:' .. item.run, item.job, '0')

@@ -14,7 +14,7 @@ local MOST_LOST = 1000
 watch_ring(QUEUE)
 expire()
 promote(QUEUE)
-local reconsidering = reconsider_some()
+local reconsidering = reconsider_page()
 
 local items, states, seen = {}, {}, {}
 
@@ -35,7 +35,10 @@ if ARGV[8] == '1' then
     local fn, job = split(member)
     if call('HGET', item_key(fn, job), 'holder') == HOLDER then
       local item = load_item(fn, job)
-      if item and item.queue == QUEUE and item.state == 'leased' then
+      local leased = item and item.queue == QUEUE and item.state == 'leased'
+      if leased and is_over(item) then
+        unlease(item)
+      elseif leased then
         call('ZADD', PREFIX .. 'leases', 'XX', 'GT', NOW + MS, member)
         hand_out(item)
       end

@@ -14,9 +14,12 @@ for _, fn in ipairs(cmsgpack.unpack(ARGV[6])) do
   call('HSET', key, 'limits', fn[3], 'emission', fn[4], 'tolerance', fn[5])
   if before[1] and (before[1] ~= fn[3] or tonumber(before[2]) ~= fn[4] or tonumber(before[3]) ~= fn[5]) then
     reconsider(fn[1])
-    say(CALLS_QUEUE, '0')
   end
 end
+if reconsider_page() then
+  say(CALLS_QUEUE, '0')
+end
+settle_counts()
 send_wakes()
 version = call('INCR', PREFIX .. 'version')
 call('PUBLISH', PREFIX .. 'version', version)

@@ -57,7 +57,7 @@ local function forget(item)
   if item == leased then
     leased = nil
   end
-  if item.run == RUN and RUN ~= '' and S.alive then
+  if item.run == RUN and RUN ~= '' and (S.alive or S.evicted) then
     call('HSET', run_key('jobs'), item.job, '0')
     if stirs(item) then
       S.live, S.dirty = S.live - 1, true
