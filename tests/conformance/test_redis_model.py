@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,11 +15,13 @@ from redis_places import redis_engine
 
 from inngest.backends.memory.engine import MemoryEngineStore
 from inngest.backends.redis.engine import RedisEngineStore
+from inngest.core.decisions.starting import eviction
 from inngest.core.model.events import Event
 from inngest.core.model.functions import App, Concurrency, Function, Throttle
 from inngest.core.model.history import History, What
 from inngest.core.model.runs import (
     CALLS,
+    RUNNER_KINDS,
     Cell,
     Item,
     Kind,
@@ -29,6 +32,8 @@ from inngest.core.model.runs import (
     Queue,
     Run,
     RunStatus,
+    arrival,
+    runner_items,
     timers,
 )
 from inngest.core.model.transition import (
@@ -45,10 +50,15 @@ from inngest.core.model.transition import (
     Emit,
     EndRun,
     Enqueue,
+    EnqueueFirst,
+    Evict,
     ForcePlan,
     Lease,
+    Once,
     PutPause,
+    Recall,
     Record,
+    Remember,
     ResetAttempts,
     Retry,
     SaveStep,
@@ -58,9 +68,10 @@ from inngest.core.model.transition import (
     TakePause,
     Transition,
     Unclaimed,
+    lease_of,
 )
 from inngest.core.timing import gcra
-from inngest.ports.engine import Take
+from inngest.ports.engine import Page, Take
 
 T = TypeVar("T")
 
@@ -69,12 +80,13 @@ STEPS = ["s1", "s2", "s3", "s4"]
 EVENTS = ["app/one", "app/two"]
 
 
-@pytest.fixture
-async def stores(tmp_path: Path) -> AsyncIterator[tuple[MemoryEngineStore, RedisEngineStore]]:
+@pytest.fixture(params=range(20))
+async def pair(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Pair]:
     async with redis_engine(tmp_path) as place:
-        store = place.store()
+        world = World(request.param)
+        store = place.store(world.clock)
         await store.open()
-        yield MemoryEngineStore(), store
+        yield Pair(MemoryEngineStore(world.clock), store, world)
         await store.close()
 
 
@@ -88,6 +100,10 @@ class World:
         self.leased: list[Leased] = []
         self.pauses: list[Pause] = []
         self.serial = 0
+        self.functions: dict[str, Function] = {}
+
+    def clock(self) -> int:
+        return self.now
 
     def next(self) -> int:
         self.serial += 1
@@ -125,6 +141,7 @@ class World:
             work=Partition(f"{fn}/w/{key}", fn, cells),
             lock=f"lock:{fn}:{key}" if self.random.random() < 0.2 else "",
             priority=self.random.choice([0, 0, 5]),
+            order=arrival(self.now - self.random.choice([0, 5000]), f"event-{number}"),
         )
 
     def item(self, run: Run, kind: Kind, job: str, delay: int = 0) -> Item:
@@ -135,12 +152,17 @@ class World:
             run=run.id,
             due=self.now + delay,
             score=self.now + delay - run.priority * 1000 + self.random.randrange(3),
-            partition=(run.partition(kind) if kind in CALLS else timers(run.fn)).id,
+            partition=self.partition(run, kind).id,
             target=self.random.choice(STEPS),
             queued=self.now,
             payload=b"\x00\xff",
             race=self.random.random() < 0.2,
         )
+
+    def partition(self, run: Run, kind: Kind) -> Partition:
+        if kind in RUNNER_KINDS:
+            return runner_items(run.fn)
+        return run.partition(kind) if kind in CALLS else timers(run.fn)
 
     def job(self, run: Run) -> str:
         return f"{run.id}:{self.random.randrange(25)}"
@@ -165,17 +187,22 @@ class World:
     def start(self) -> Transition:
         run = self.run()
         self.runs.append(run)
-        effects: list[Effect] = [Unclaimed(key=run.key, now=self.now)]
+        effects: list[Effect] = [Unclaimed(key=run.key)]
         if run.lock:
-            effects.append(TakeLock(key=run.lock, when=0))
+            form = eviction(run.fn, "", self.now) if self.random.random() < 0.5 else None
+            effects.append(TakeLock(key=run.lock, order=run.order, evict=form, when=0))
         create = len(effects)
-        till = self.now + self.random.choice([1000, 60_000])
-        effects.append(CreateRun(run=run, key_until=till, when=create - 1))
+        claim = self.random.choice([0, 1000, 60_000])
+        effects.append(CreateRun(run=run, claim=claim, when=create - 1))
         delay = self.random.choice([0, 0, 0, 2000])
         effects.append(Enqueue(item=self.item(run, Kind.START, f"{run.id}:start", delay), when=create))
         if self.random.random() < 0.3:
             timeout = self.item(run, Kind.START_TIMEOUT, f"{run.id}:st", 9000)
             effects.append(Enqueue(item=timeout, when=create))
+        if self.random.random() < 0.3:
+            recall = self.item(run, Kind.RECALL, f"{run.id}:recall")
+            since = self.now - self.random.choice([0, 2000, 20_000])
+            effects.append(Recall(names=EVENTS[:1], since=since, item=recall, when=create))
         return Transition(fn=run.fn, run=run.id, effects=effects)
 
     def effect(self, run: Run) -> Effect:
@@ -208,6 +235,7 @@ class World:
                 lambda: Enqueue(item=call),
                 lambda: Discover(item=call),
                 lambda: Discover(item=call),
+                lambda: EnqueueFirst(items=[call, self.item(run, Kind.DISCOVER, self.job(run))]),
             ]
         if self.random.random() < 0.04:
             return EndRun(status=RunStatus.COMPLETED)
@@ -220,6 +248,12 @@ class World:
 
     def change(self, run: Run, lease: Leased | None) -> Transition:
         effects: list[Effect] = []
+        if lease is None and run.id and self.random.random() < 0.06:
+            return Transition(fn=run.fn, run=run.id, effects=[Evict(item=eviction(run.fn, run.id, self.now))])
+        if lease is not None and lease.item.kind is Kind.EVICT:
+            tell = [EndRun(status=RunStatus.CANCELLED), Emit(event=b"end", when=0), Complete()]
+            effects = list(tell) if self.random.random() < 0.7 else [Retry(due=self.now + 1000, attempt=1)]
+            return Transition(fn=run.fn, run=run.id, effects=effects, lease=lease_of(lease.item))
         for place in range(self.random.randrange(1, 6)):
             effect = self.effect(run)
             if place and self.random.random() < 0.3:
@@ -234,14 +268,14 @@ class World:
             effects.insert(self.random.randrange(len(effects) + 1), Complete())
         elif roll < 0.85:
             due = self.now + self.random.choice([0, 1000, 5000])
-            effects.append(Retry(due=due, attempt=lease.item.attempt + 1, payload=b"again"))
+            payload = b"again" if lease.item.run else None
+            effects.append(Retry(due=due, attempt=lease.item.attempt + 1, payload=payload))
         else:
-            until = self.now + 20_000
-            effects.append(ResetAttempts(job=lease.item.job, epoch=lease.item.epoch, until=until))
+            effects.append(ResetAttempts(job=lease.item.job, epoch=lease.item.epoch, ms=20_000))
         for effect in effects:
             effect.when = effect.unless = -1
         epoch = lease.item.epoch + (self.random.random() < 0.05)
-        return Transition(fn=run.fn, run=run.id, effects=effects, lease=Lease(lease.item.job, epoch))
+        return Transition(fn=run.fn, run=run.id, effects=effects, lease=Lease(run.fn, lease.item.job, epoch))
 
     def work(self) -> Transition:
         """What comes of a leased item."""
@@ -278,7 +312,11 @@ class World:
                 crons.append(
                     Item(job=job, kind=kind, fn=fn, name=name, due=due, score=due, partition=runner.id)
                 )
-            return Transition(fn=fn, run="", effects=[SetCrons(items=crons, partition=runner)])
+            return Transition(
+                fn=fn,
+                run="",
+                effects=[SetCrons(items=crons, partition=runner, version=self.random.randrange(5))],
+            )
         ts = self.random.randrange(5)
         event = b'{"name":"%d","ts":%d}' % (self.next(), ts)
         item.payload = b"[" + event + b"]"
@@ -288,17 +326,18 @@ class World:
             partition=runner,
             event=event,
             ts=ts,
-            now=self.now,
             last=kind is Kind.DEBOUNCE,
             bound=self.random.choice([0, 6000]),
             max_size=3,
             max_bytes=self.random.choice([0, 60]),
-            token=f"t{self.random.randrange(50)}",
-            token_ttl=5000,
+            when=0,
         )
+        key, settled = f"e{self.random.randrange(50)}", self.now - self.random.choice([5000, 60_000])
+        once = Once(key=key, at=self.now, forget=settled, mark=self.random.random() < 0.8)
+        kept = Remember(name=self.random.choice(EVENTS), event=event, at=self.now, ttl=86_400_000)
         params = gcra.rate_limit(20, 30_000)
-        admit = Admit(key=f"rate:{fn}", params=params, now=self.now, token="", token_ttl=0)
-        return Transition(fn=fn, run="", effects=[collect, admit])
+        admit = Admit(key=f"rate:{fn}", params=params)
+        return Transition(fn=fn, run="", effects=[once, collect, admit, kept])
 
 
 async def _same(ours: Awaitable[T], theirs: Awaitable[T]) -> T:
@@ -324,9 +363,7 @@ class Pair:
     async def step(self) -> None:
         world, roll = self.world, self.world.random.random()
         if roll < 0.05:
-            functions = [world.function(fn) for fn in FUNCTIONS]
-            app = App(id="app", name="app", url="http://app.test")
-            await _same(self.memory.put_app(app, functions), self.redis.put_app(app, functions))
+            await self.register(world.random.choice(FUNCTIONS))
         elif roll < 0.2:
             await self.commit(world.start())
         elif roll < 0.27:
@@ -336,34 +373,48 @@ class Pair:
         elif roll < 0.55:
             world.now += world.random.choice([1000, 1000, 2000, 10_000])
         elif roll < 0.75 and world.leased:
-            take = Take(world.now, world.now + 30_000) if world.random.random() < 0.7 else None
+            take = Take("w1", 30_000) if world.random.random() < 0.7 else None
             await self.commit(world.work(), take)
         elif roll < 0.8 and world.leased:
             await self.prolong_or_hand_back()
         elif world.runs:
             run = world.random.choice(world.runs[-12:])
             await self.commit(world.change(run, None))
-            await _same(self.memory.run(run.id), self.redis.run(run.id))
+            await _same(self.memory.run(run.fn, run.id), self.redis.run(run.fn, run.id))
         await _same(self.memory.stats(), self.redis.stats())
+
+    async def register(self, changed: str) -> None:
+        """Other limits for one function. Those who wait for them are looked through with the next lease."""
+        self.world.functions[changed] = self.world.function(changed)
+        functions = list(self.world.functions.values())
+        app = App(id="app", name="app", url="http://app.test")
+        await self._look()
+        await _same(self.memory.put_app(app, functions), self.redis.put_app(app, functions))
+        await self._look()
+
+    async def _look(self) -> None:
+        """Let what is due by now become ready, and nothing else."""
+        for store in (self.memory, self.redis):
+            await store.lease(Queue.EXECUTOR, 0, 1000, "w1")
 
     async def lease(self) -> None:
         world = self.world
         queue = world.random.choice([Queue.EXECUTOR, Queue.EXECUTOR, Queue.RUNNER])
         limit = world.random.choice([1, 2, 5, 100])
-        until = world.now + world.random.choice([3000, 30_000])
-        ours = await self.memory.lease(queue, limit, world.now, until)
-        theirs = await self.redis.lease(queue, limit, world.now, until)
+        ms = world.random.choice([3000, 30_000])
+        worker = world.random.choice(["w1", "w2"])
+        ours = await self.memory.lease(queue, limit, ms, worker)
+        theirs = await self.redis.lease(queue, limit, ms, worker)
         assert ours.items == theirs.items
         world.leased += theirs.items
 
     async def prolong_or_hand_back(self) -> None:
         world = self.world
-        some = [Lease(one.item.job, one.item.epoch) for one in world.leased[:3]]
+        some = [lease_of(one.item) for one in world.leased[:3]]
         if world.random.random() < 0.5:
-            until = world.now + 40_000
-            await _same(self.memory.extend(some, until), self.redis.extend(some, until))
+            await _same(self.memory.extend(some, 40_000), self.redis.extend(some, 40_000))
         else:
-            await _same(self.memory.hand_back(some, world.now), self.redis.hand_back(some, world.now))
+            await _same(self.memory.hand_back(some), self.redis.hand_back(some))
 
     async def end(self) -> None:
         """End all runs, and complete what was leased."""
@@ -371,48 +422,85 @@ class Pair:
             end = EndRun(status=RunStatus.CANCELLED)
             await self.commit(Transition(fn=run.fn, run=run.id, effects=[end]))
         for leased in self.world.leased:
-            item, token = leased.item, Lease(leased.item.job, leased.item.epoch)
-            await self.commit(Transition(fn=item.fn, run=item.run, effects=[Complete()], lease=token))
+            item = leased.item
+            effects: list[Effect] = [EndRun(status=RunStatus.CANCELLED)] if item.kind is Kind.EVICT else []
+            effects.append(Complete())
+            await self.commit(Transition(fn=item.fn, run=item.run, effects=effects, lease=lease_of(item)))
 
     async def compare(self) -> None:
         memory, redis, now = self.memory, self.redis, self.world.now
         for run in self.world.runs:
-            await _same(memory.run(run.id), redis.run(run.id))
-            items = await _same(_by(memory.items(run.id), "job"), _by(redis.items(run.id), "job"))
+            await _same(memory.run(run.fn, run.id), redis.run(run.fn, run.id))
+            await _same(memory.locate(run.id), redis.locate(run.id))
+            items = await _same(
+                _by(memory.items(run.fn, run.id), "job"), _by(redis.items(run.fn, run.id), "job")
+            )
             for item in items:
-                assert await redis.item(item.job) == item
+                assert await redis.item(run.fn, item.job) == item
             if run.lock:
-                await _same(memory.lock_holder(run.lock), redis.lock_holder(run.lock))
+                asked = [(run.fn, run.lock)]
+                await _same(memory.lock_holders(asked), redis.lock_holders(asked))
+        for fn in FUNCTIONS:
+            for since in (0, now - 5000):
+                ours_of = sorted(await memory.remembered(fn, EVENTS, since))
+                assert ours_of == sorted(await redis.remembered(fn, EVENTS, since))
         events = [
             Event(id="e", name=name, ts=1, received=1, data=Raw(b'{"id":%d,"name":"n"}' % number))
             for name in EVENTS
             for number in range(3)
         ]
-        for ours, theirs in zip(await memory.pauses(events), await redis.pauses(events), strict=True):
-            assert sorted(ours, key=attrgetter("id")) == sorted(theirs, key=attrgetter("id"))
-        for later in (now - 20_000, now + 1):
-            await _same(_by(memory.orphans(later), "id"), _by(redis.orphans(later), "id"))
+        ours, theirs = await memory.first_pauses(events, 9999), await redis.first_pauses(events, 9999)
+        for one, other in zip(ours, theirs, strict=True):
+            assert sorted(one.found, key=attrgetter("id")) == sorted(other.found, key=attrgetter("id"))
+        for age in (20_000, 0):
+            await _same(
+                _by(_all(partial(memory.orphans, age)), "id"), _by(_all(partial(redis.orphans, age)), "id")
+            )
         for fn in FUNCTIONS:
-            await _same(memory.runs(fn, now - 30_000, now), redis.runs(fn, now - 30_000, now))
-        outbox, their_outbox = await memory.outbox_events(9999), await redis.outbox_events(9999)
-        assert outbox.events == their_outbox.events
-        history, their_history = await memory.outbox_history(9999), await redis.outbox_history(9999)
+            window = (fn, now - 30_000, now)
+            await _same(
+                _by(_all(partial(memory.runs, *window)), "id"), _by(_all(partial(redis.runs, *window)), "id")
+            )
+        outbox, their_outbox = await memory.events.take(9999), await redis.events.take(9999)
+        assert outbox.entries == their_outbox.entries
+        history, their_history = await memory.history.take(9999), await redis.history.take(9999)
         assert history.entries == their_history.entries
+
+
+def _by_job(found: list[Leased]) -> list[Item]:
+    return sorted((one.item for one in found), key=lambda item: (item.fn, item.job))
 
 
 async def _by(found: Awaitable[list[T]], name: str) -> list[T]:
     return sorted(await found, key=attrgetter(name))
 
 
-@pytest.mark.parametrize("seed", range(20))
-async def test_redis_does_as_memory_does(
-    stores: tuple[MemoryEngineStore, RedisEngineStore], seed: int
-) -> None:
-    pair = Pair(*stores, World(seed))
+async def _all(ask: Callable[[str, int], Awaitable[Page[Run]]]) -> list[Run]:
+    """All pages."""
+    found: list[Run] = []
+    cursor = ""
+    while True:
+        page = await ask(cursor, 20)
+        found += page.found
+        cursor = page.cursor
+        if not cursor:
+            return found
+
+
+async def test_redis_does_as_memory_does(pair: Pair) -> None:
     for _ in range(250):
         await pair.step()
     await pair.compare()
     assert pair.world.runs
     await pair.end()
+    for _ in range(10):  # what is left tells the ends of evicted runs
+        pair.world.now += 60_000
+        pair.world.leased.clear()
+        for queue in Queue:
+            ours = (await pair.memory.lease(queue, 100, 1000, "w1")).items
+            theirs = (await pair.redis.lease(queue, 100, 1000, "w1")).items
+            assert _by_job(ours) == _by_job(theirs)
+            pair.world.leased += theirs
+        await pair.end()
     await pair.compare()
     assert (await pair.redis.stats()).runs == 0
