@@ -7,13 +7,18 @@ from typing import Any, TypeVar
 
 import msgspec
 from aiohttp import web
+from msgspec import Raw
 
+from inngest.core.json import border
+from inngest.core.json.jcs import InvalidJson
 from inngest.core.json.surrogates import whole
 from inngest.core.timing.times import rfc3339
 
 T = TypeVar("T")
 
 JSON = "application/json"
+RETRY_AFTER = "1"
+"""Seconds, with a 503: SDKs and webhooks try again."""
 _encode = msgspec.json.Encoder().encode
 
 
@@ -51,22 +56,40 @@ def error_answer(status: int, message: str, *, code: str = "", data: Any = None)
 
 
 async def read_json(request: web.Request, of: type[T]) -> T:
-    """The body, decoded. Raises `ApiError` 400 that names what is wrong and where."""
+    """The body, decoded. Raises `ApiError` 400 that names what is wrong and where.
+
+    What is decoded as `msgspec.Raw` is for `passed` to look through.
+    """
+    body = whole(await request.read())
     try:
-        return msgspec.json.decode(whole(await request.read()), type=of)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        return msgspec.json.decode(body, type=of)
+    except border.UNREADABLE as error:
+        passed(body, "")  # knows the place of more
         raise ApiError(400, f"Invalid request body: {error}") from None
 
 
+def passed(raw: bytes | Raw, place: str) -> Any:
+    """The value of JSON text that may pass. Raises `ApiError` 400 that names what cannot, and its place."""
+    try:
+        return border.load(raw, place)
+    except InvalidJson as error:
+        raise ApiError(400, f"Invalid request body: {error}") from None
+
+
+_LAST_TIME = 253_402_300_799_999
+"""The end of the year 9999."""
+
+
 def parse_time(text: str, name: str) -> int:
-    """RFC 3339 to Unix milliseconds; without an offset it is UTC. Raises `ApiError` 400."""
+    """RFC 3339 to Unix milliseconds, from 1 on; without an offset it is UTC. Raises `ApiError` 400."""
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
         raise ApiError(400, f"{name} must be an RFC 3339 time, not {text[:64]!r}") from None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
-    return int(moment.timestamp() * 1000)
+    # Before 1970 there is nothing, and 0 is no time.
+    return min(max(1, int(moment.timestamp() * 1000)), _LAST_TIME)
 
 
 def time_parameter(request: web.Request, name: str) -> int:
@@ -80,9 +103,15 @@ def limit_parameter(request: web.Request, default: int, most: int) -> int:
     text = request.query.get("limit")
     if not text:
         return default
-    if not (text.isascii() and text.isdecimal()) or int(text) < 1:
+    value = whole_number(text)
+    if not value:
         raise ApiError(400, f"limit must be an integer from 1 to {most}, not {text[:64]!r}")
-    return min(int(text), most)
+    return min(value, most)
+
+
+def whole_number(text: str) -> int | None:
+    """The number that up to 15 digits write; None if they are anything else."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= 15 else None
 
 
 def optional_time(ms: int) -> str | None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 from aiohttp import web
-from msgspec import Raw, Struct
+from msgspec import Meta, Raw, Struct
 
 from inngest.api.answers import ApiError, answer, read_json
 from inngest.api.context import ApiContext
 from inngest.api.operations import check_ulid, find_run
 from inngest.core.decisions.checkpoints import StepTooLarge, checkpoint
 from inngest.core.model.runs import Run
+from inngest.core.policy import MAX_ID
 from inngest.core.sdk.calls import dispatched
 from inngest.core.sdk.responses import Step, read_steps
 
@@ -19,7 +20,7 @@ _STALE = "The call that reports was given up: its steps are run by another one"
 
 
 class _Report(Struct):
-    qi_id: str = ""
+    qi_id: Annotated[str, Meta(max_length=MAX_ID)] = ""
     request_started_at: int = 0
     steps: Raw = Raw(b"[]")
 

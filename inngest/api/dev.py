@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl
 
 from aiohttp import web
 
-from inngest.api.answers import ApiError, answer, raw_answer
+from inngest.api.answers import ApiError, answer, raw_answer, whole_number
 from inngest.api.context import ApiContext
 from inngest.api.events import SEED
 from inngest.api.operations import invoke, remove_app
@@ -90,9 +90,10 @@ class DevApi:
         async def handle(request: web.Request) -> web.Response:
             values = await _values(request)
             text = values.get("limit", "")
-            if not (text.isascii() and text.isdecimal()):
+            limit = whole_number(text)
+            if limit is None:
                 raise ApiError(400, f"Invalid limit: {text[:64]}")
-            change(self._function(values), int(text))
+            change(self._function(values), limit)
             return answer({"status": 200})
 
         return handle

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from functools import cache, lru_cache
 from importlib.resources import files
 from inspect import isawaitable
@@ -15,19 +16,21 @@ from graphql import (
     ExecutionResult,
     GraphQLError,
     GraphQLObjectType,
+    GraphQLScalarType,
     GraphQLSchema,
     build_schema,
     execute,
     parse,
     validate,
 )
-from msgspec import Struct
+from msgspec import Raw, Struct
 
-from inngest.api.answers import ApiError, answer, read_json
+from inngest.api.answers import ApiError, answer, passed, read_json
 from inngest.api.context import ApiContext
 from inngest.api.mutations import Mutations
 from inngest.api.queries import Queries
 from inngest.core.errors import StoreUnavailable
+from inngest.core.sdk.options import kind as kind_of
 
 log = structlog.get_logger("inngest.graphql")
 
@@ -37,7 +40,7 @@ MAX_TOKENS = 10_000
 
 class _Request(Struct):
     query: str
-    variables: dict[str, Any] | None = None
+    variables: Raw = Raw(b"{}")
     operationName: str | None = None  # noqa: N815 (as on the wire)
 
 
@@ -46,6 +49,8 @@ def schema() -> GraphQLSchema:
     """The schema of ``schema.graphql``; resolvers get arguments in snake case."""
     built = build_schema(files("inngest.api").joinpath("schema.graphql").read_text("utf-8"))
     for kind in built.type_map.values():
+        if isinstance(kind, GraphQLScalarType) and kind.name in _SCALARS:
+            kind.parse_value = _typed(kind.name, _SCALARS[kind.name])  # type: ignore[assignment, method-assign]
         if isinstance(kind, GraphQLObjectType):
             for each in kind.fields.values():
                 for name, argument in each.args.items():
@@ -53,8 +58,24 @@ def schema() -> GraphQLSchema:
     return built
 
 
+_SCALARS: dict[str, type] = {"Time": str, "ULID": str, "UUID": str, "Bytes": str, "Map": dict}
+"""Scalars of the schema that are arguments, and what JSON has for them."""
+
+
+def _typed(name: str, of: type) -> Callable[[Any], Any]:
+    def parse_value(value: Any) -> Any:
+        if not isinstance(value, of):
+            raise GraphQLError(f"{name} cannot represent {kind_of(value)}")
+        return value
+
+    return parse_value
+
+
 def _snake_case(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])([A-Z]+)", r"_\1", name).lower()
+
+
+_TOO_DEEP = GraphQLError("The query nests too deep")
 
 
 @lru_cache(maxsize=256)
@@ -62,9 +83,11 @@ def _checked(query: str) -> DocumentNode | tuple[GraphQLError, ...]:
     """The parsed query, or what is wrong with it. Tools ask the same few queries over and over."""
     try:
         document = parse(query, max_tokens=MAX_TOKENS)
+        errors = validate(schema(), document)
     except GraphQLError as error:
         return (error,)
-    errors = validate(schema(), document)
+    except RecursionError:
+        return (_TOO_DEEP,)
     return tuple(errors) if errors else document
 
 
@@ -80,11 +103,14 @@ class GraphQLApi:
         document = _checked(asked.query)
         if not isinstance(document, DocumentNode):
             return answer({"data": None, "errors": [error.formatted for error in document]})
+        variables = passed(asked.variables, "variables")
+        if not isinstance(variables, dict | None):
+            raise ApiError(400, "Invalid request body: variables: must be an object")
         result = execute(
             schema(),
             document,
             root_value=self._root,
-            variable_values=asked.variables,
+            variable_values=variables,
             operation_name=asked.operationName,
         )
         if isawaitable(result):

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import msgspec
-
 from inngest.api.answers import ApiError
 from inngest.api.context import ApiContext
 from inngest.api.nodes import Node, Nodes
 from inngest.api.operations import cancel_run, invoke, remove_app, rerun_run
+from inngest.core.json import border
+from inngest.core.json.jcs import InvalidJson
 from inngest.core.model.functions import App
 from inngest.core.sdk.registration import normalise_url
 
@@ -81,8 +81,11 @@ class Mutations:
         user: Mapping[str, Any] | None = None,
         meta: Mapping[str, Any] | None = None,
     ) -> bool:
-        event = {"data": data or {}, "user": user or {}, "meta": meta}
-        await invoke(self._ctx, function_slug, msgspec.json.encode(event))
+        try:
+            event = border.dump({"data": data or {}, "user": user or {}, "meta": meta})
+        except InvalidJson as error:
+            raise ApiError(400, str(error)) from None
+        await invoke(self._ctx, function_slug, event)
         return True
 
     async def cancel_run(self, _: Any, *, run_id: str) -> Node:

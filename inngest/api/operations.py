@@ -8,11 +8,13 @@ from msgspec.structs import replace
 
 from inngest.api.answers import ApiError
 from inngest.api.context import ApiContext
+from inngest.api.publishing import encoded
 from inngest.core.decisions.advance import cancel, resume
-from inngest.core.decisions.rerun import rerun, results_before
+from inngest.core.decisions.rerun import Kept, rerun, results_before
 from inngest.core.decisions.sweeps import order_sweep
 from inngest.core.errors import ExpressionError, InvalidEvent
 from inngest.core.expr import Expression, compile_expression
+from inngest.core.json.border import UNREADABLE
 from inngest.core.model.cancellations import Cancellation
 from inngest.core.model.events import INVOKED, Event, Inbound, accept, parse_body
 from inngest.core.model.functions import App
@@ -103,7 +105,7 @@ async def rerun_run(ctx: ApiContext, run_id: str, from_step: str = "") -> str:
         raise ApiError(404, f"The run's function {record.slug!r} is not registered any more")
     events = await _events(ctx, record)
     try:
-        kept = results_before(await ctx.data.history(run_id), from_step) if from_step else ()
+        kept = await _kept(ctx, run_id, from_step) if from_step else ()
     except ValueError as error:
         raise ApiError(404, f"Cannot run from that step: {error}") from None
     transition = rerun(
@@ -117,6 +119,11 @@ async def rerun_run(ctx: ApiContext, run_id: str, from_step: str = "") -> str:
     )
     await ctx.commit([transition])
     return transition.run
+
+
+async def _kept(ctx: ApiContext, run_id: str, before: str) -> list[Kept]:
+    history = await ctx.data.history([run_id])
+    return results_before(history[run_id], before)
 
 
 class _Payload(msgspec.Struct):
@@ -135,6 +142,10 @@ async def _events(ctx: ApiContext, record: RunRecord) -> list[Event]:
     found = await payloads(ctx, record)
     if not found or len(found) < len(record.events):
         raise ApiError(410, "The events of this run are not stored any more", code="events_gone")
+    try:
+        told = [msgspec.json.decode(raw, type=_Payload) for raw in found]
+    except UNREADABLE as error:  # the data store is not ours alone
+        raise ApiError(410, f"The events of this run cannot be read: {error}", code="events_gone") from None
     return [
         Event(
             id=internal,
@@ -146,9 +157,7 @@ async def _events(ctx: ApiContext, record: RunRecord) -> list[Event]:
             v=each.v,
             user=each.user,
         )
-        for internal, each in zip(
-            record.events, (msgspec.json.decode(raw, type=_Payload) for raw in found), strict=True
-        )
+        for internal, each in zip(record.events, told, strict=True)
     ]
 
 
@@ -192,7 +201,7 @@ async def invoke(ctx: ApiContext, slug: str, body: bytes, internal_id: str = "")
     """Start a function by name (wire protocol section 2.6). ``body`` is an event without a name, which gets
     ``internal_id`` if that is given.
 
-    Raises `ApiError`: 404 for an unknown function, 400 for what is no event.
+    Raises `ApiError`: 404 for an unknown function, 400 for what is no event, 413 for one that is too large.
     """
     fn = ctx.registry.by_slug(slug)
     if fn is None:
@@ -208,7 +217,7 @@ async def invoke(ctx: ApiContext, slug: str, body: bytes, internal_id: str = "")
     data = msgspec.json.decode(event.data, type=dict[str, Raw])
     data["_inngest"] = Raw(msgspec.json.encode(meta))
     event = replace(event, name=INVOKED, data=Raw(msgspec.json.encode(data)))
-    await ctx.stream.publish([event])
+    await ctx.stream.publish(encoded([event], ctx.stream.largest))
     return event
 
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import msgspec
 from aiohttp import web
 from msgspec import Raw, Struct, field
+from msgspec.structs import replace
 
 from inngest.api.answers import (
     ApiError,
@@ -14,6 +15,7 @@ from inngest.api.answers import (
     enveloped,
     limit_parameter,
     parse_time,
+    passed,
     raw_answer,
     read_json,
     time_parameter,
@@ -29,13 +31,14 @@ from inngest.api.operations import (
     send_signal,
 )
 from inngest.api.views import cancellation_view, event_view, function_view, job_view, run_view
+from inngest.core.json import border
 from inngest.core.model.cancellations import Cancellation
 from inngest.core.model.functions import Function
+from inngest.core.policy import MAX_SIGNAL, MAX_STEP_OUTPUT
 from inngest.ports.data import EventFilter
 
 MAX_EVENTS = 51
 MAX_TRACES = 8 * 1024 * 1024
-MAX_SIGNAL = 512
 _PROTOBUF = "application/x-protobuf"
 
 
@@ -119,8 +122,10 @@ class RestV1:
         return self._enveloped(event_view(found[0]))
 
     async def list_event_runs(self, request: web.Request) -> web.Response:
-        runs = await self._ctx.data.runs_of(_id(request, "event ID"))
-        return self._enveloped([run_view(run) for run in runs])
+        event_id, data = _id(request, "event ID"), self._ctx.data
+        runs = (await data.runs_of([event_id]))[event_id]
+        outputs = await data.outputs([run.id for run in runs if run.ended])
+        return self._enveloped([run_view(replace(run, output=outputs.get(run.id))) for run in runs])
 
     # -- runs --
 
@@ -207,7 +212,12 @@ class RestV1:
         asked = await read_json(request, _Signal)
         if not asked.signal or len(asked.signal) > MAX_SIGNAL:
             raise ApiError(400, f"signal must have 1 to {MAX_SIGNAL} characters")
-        run = await send_signal(self._ctx, asked.signal, bytes(asked.data))
+        data = bytes(asked.data)
+        if len(data) > MAX_STEP_OUTPUT:
+            message = f"The signal's data is {len(data)} bytes; {MAX_STEP_OUTPUT} are allowed"
+            raise ApiError(413, message, code="output_too_large")
+        passed(data, "data")
+        run = await send_signal(self._ctx, asked.signal, data)
         return self._enveloped({"run_id": run})
 
     async def add_traces(self, request: web.Request) -> web.Response:
@@ -220,7 +230,7 @@ class RestV1:
         if body:
             try:
                 msgspec.json.decode(body, type=Raw)
-            except msgspec.DecodeError as error:
+            except border.UNREADABLE as error:
                 raise ApiError(400, f"OTLP request is not valid JSON: {error}") from None
         return raw_answer(b'{"partialSuccess":{}}')
 

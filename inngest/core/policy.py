@@ -6,6 +6,33 @@ from msgspec import Struct
 
 from inngest.core.timing.times import DAY, MINUTE
 
+# -- what comes in --
+
+MAX_DEPTH = 128
+"""Objects and arrays inside of each other, in any JSON that comes in. What recurses over it later has a
+thousand Python frames, of which it takes up to three a level, with our envelopes around it and our callers
+beneath.
+"""
+MAX_ID = 1024
+"""Characters of an id that its sender chose, and of an event's ``v``."""
+MAX_STEP_ID = 255
+"""Characters of a step's hashed id; a header of calls carries it."""
+MAX_SIGNAL = 512
+"""Characters of a signal's name."""
+
+# -- registrations --
+
+MAX_FUNCTIONS = 5000
+"""Of one application."""
+MAX_SLUG = 512
+"""Characters of the names under which applications and functions are known."""
+MAX_TEXT = 2048
+"""Characters of what else an application says of itself, and of a URL."""
+MAX_LIMIT = (1 << 53) - 1
+"""What every store holds exactly: Redis scripts count in doubles, and so does JavaScript."""
+MAX_PERIOD = 366 * DAY
+"""Of a throttle."""
+
 # -- events --
 
 MAX_EVENT = 3 * 1024 * 1024
@@ -19,6 +46,36 @@ MAX_EVENTS = 5000
 MAX_SESSIONS = 5
 MAX_SESSION_KEY = 128
 MAX_SESSION_ID = 512
+
+# -- the event stream --
+
+LARGEST_ENTRY = MAX_BODY
+"""An encoded event, where the backing system sets no lower limit."""
+DELIVERY_BYTES = 16 * 1024 * 1024
+"""A delivery ends with the entry that reaches so much."""
+STREAM_WINDOW = 16 * 1024 * 1024
+"""Entries next to be delivered to a group that are kept in memory, where the others are on disk."""
+STREAM_LAG = 256 * 1024 * 1024
+"""Entries that wait for a group of the stream in memory. Above that the oldest are dropped for a group that
+may lose some, and publishers wait for any other.
+"""
+STREAM_LAG_SHARED = 1024 * 1024 * 1024
+"""The same of a stream on a server that keeps it in its memory: for groups that may lose some."""
+ROOM_SECONDS = 10.0
+"""How long a publisher waits for room."""
+COUNTED = 10_000
+"""Where a count may stop that the backing system would have to make one by one."""
+
+MAX_LETTERS = 10_000
+MAX_LETTER_BYTES = 64 * 1024 * 1024
+"""Dead letters, and the bytes of their bodies, above which the oldest go. The newest always stays."""
+MAX_REASON = 1000
+"""Characters of the reason of a dead letter; the rest is cut off."""
+MAX_LETTERS_PAGE = 100
+MAX_LETTER_IDS = 1000
+"""Dead letters that one request shows, or does something with."""
+MAX_LETTER_SHOWN = 4096
+"""Of the body of a dead letter in a list."""
 
 # -- identity --
 
@@ -55,6 +112,13 @@ MAX_STATE_SENT = 4 * 1024 * 1024 - 1024
 CALL_SECONDS = 2 * 60 * 60.0
 """For a call of an application, and for a gateway request."""
 
+# -- what people see --
+
+MAX_COUNTED = 100_000
+"""Runs or events that a total counts; there may be more."""
+MAX_SCANNED = 20_000
+"""Runs or events that one search by expression looks at."""
+
 # -- workers --
 
 LEASE = 30_000
@@ -71,6 +135,43 @@ PAGE = 500
 """Runs, waits or items that one call of a store brings or changes at most."""
 CAPACITY = 1000
 """Items that one executor works on at once, unless configured."""
+
+
+WAKE_LEAST = 5
+WAKE_MOST = 25
+"""How long a worker leaves a wake-up to those that are quicker, before it looks by itself: between these."""
+WAKE_IDLE = 30_000
+"""After this long somebody looks, whatever was heard."""
+
+# -- networked stores --
+
+STORE_REQUESTS = 10_000
+STORE_BYTES = 64 * 1024 * 1024
+"""Requests to a server, and their bytes, that wait to be sent; above, callers are told at once. One alone
+may be larger.
+"""
+STORE_BATCH = 64
+STORE_BATCH_BYTES = 4 * 1024 * 1024
+"""Requests, and their bytes, that share a round trip; one alone may be larger."""
+STORE_ARGUMENT = 512 * 1024 * 1024
+"""One argument of a command, unless the server says otherwise."""
+STORE_ANSWER = 15_000
+"""A round trip, after which the connection is given up."""
+STORE_CONNECT = 3_000
+"""Until a connection is ready."""
+STORE_WATCH = 5_000
+"""Between two looks at whether the server is still the one it was."""
+STORE_AGAIN = 1_000
+"""Between two tries at a lost connection that is needed all the time, at most."""
+
+# -- the bus --
+
+BUS_BODY = 1024 * 1024
+BUS_MESSAGES = 1000
+BUS_BYTES = 8 * 1024 * 1024
+"""Messages that a subscriber has not taken yet, and their bytes; what comes above is dropped, and told of."""
+BUS_ANSWERS = 100
+"""Requests that one who answers works on at once; more are left unanswered."""
 
 
 class Policy(Struct, frozen=True):

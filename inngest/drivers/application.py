@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from inngest.core.json.jcs import canonicalise
+from inngest.core.json.jcs import InvalidJson, canonicalise
 from inngest.core.model.functions import Function
 from inngest.core.model.runs import Item, Run
 from inngest.core.policy import CALL_SECONDS
@@ -69,7 +69,10 @@ class HttpDriver:
             ("traceparent", _traceparent(run.id, request_id)),
         ]
         if self._key:
-            body = canonicalise(body)
+            try:
+                body = canonicalise(body)
+            except InvalidJson as error:  # what was stored by another release, or damaged
+                return failure(f"The run's state cannot be signed: {error}", no_retry=True)
             headers.append(("X-Inngest-Signature", sign(body, self._key, self._clock() // 1000)))
         try:
             response = await self._client.request("POST", request.url, headers, body, timeout=self._timeout)

@@ -9,6 +9,9 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import msgspec
 
+from inngest.core.json import border
+from inngest.core.json.jcs import InvalidJson
+from inngest.core.json.surrogates import whole
 from inngest.core.model.runs import Item
 from inngest.core.policy import CALL_SECONDS
 from inngest.core.sdk.responses import Op
@@ -39,14 +42,18 @@ class HttpGateway:
             text = response.body.decode("utf-8", "replace")
             message = f"Error making AI request: unsuccessful status code: {response.status}"
             return GatewayReply(error=_error("AIGatewayError", message, data=text, stack=text))
-        return GatewayReply(value=_json(response.body))
+        try:
+            return GatewayReply(value=_json(response.body))
+        except InvalidJson as error:
+            message = f"Error making AI request: the answer cannot be taken: {error}"
+            return GatewayReply(error=_error("AIGatewayError", message))
 
     async def _fetch(self, opts: dict[str, Any]) -> HttpResponse:
         body = opts.get("body")
         return await self._client.request(
             str(opts.get("method") or "POST").upper(),
             str(opts.get("url") or ""),
-            [(str(key), str(value)) for key, value in (opts.get("headers") or {}).items()],
+            _headers(opts),
             body.encode() if isinstance(body, str) else b"" if body is None else _encode(body),
             timeout=self._timeout,
         )
@@ -65,7 +72,7 @@ class HttpGateway:
             case _:
                 if key:
                     headers.append(("Authorization", f"Bearer {key}"))
-        given = [(str(name), str(value)) for name, value in (opts.get("headers") or {}).items()]
+        given = _headers(opts)
         own = {name.lower() for name, _ in given}
         headers = [(name, value) for name, value in headers if name.lower() not in own] + given
         return await self._client.request(
@@ -90,12 +97,22 @@ def _fetched(response: HttpResponse) -> bytes:
     )
 
 
+def _headers(opts: dict[str, Any]) -> list[tuple[str, str]]:
+    return [(name, str(value)) for name, value in (opts.get("headers") or {}).items()]
+
+
 def _json(body: bytes) -> bytes:
+    """The answer as JSON text; what is not JSON becomes a string. Raises InvalidJson for JSON that cannot
+    pass.
+    """
+    text = whole(body)
     try:
-        msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        border.load(text, "body")
+    except InvalidJson:
+        if border.is_json(text):
+            raise
         return _encode(body.decode("utf-8", "replace"))
-    return body
+    return text
 
 
 def _error(name: str, message: str, **more: str) -> bytes:

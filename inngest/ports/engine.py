@@ -227,6 +227,11 @@ class EngineStore(Registry, WorkQueue, Runs, Cancellations, Protocol):
         """Ask the backing system, cheaply, whether it would take a write. Raises `StoreUnavailable`."""
 
     def now(self) -> int:
-        """The store's time in ms, as it is known here: never behind the store's own, so that what is due a
-        duration from it is not due early; ahead of it by no more than a round trip took.
+        """The store's time in ms, as it is known here: never ahead of the store's own, so that what is due
+        now is due there.
+        """
+
+    def slack(self) -> int:
+        """How far (ms) the store's time may be ahead of `now`: about what a round trip takes, and the part of
+        a millisecond. What is due a duration after the sum of both is not due early.
         """

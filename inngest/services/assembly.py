@@ -165,13 +165,16 @@ class _Process:
         return observe
 
     def _measure(self) -> None:
-        engine, stream = self._runtime.engine, self._runtime.stream
+        engine, stream, data = self._runtime.engine, self._runtime.stream, self._runtime.data
+        if System.DATA in self._used:
+            self._metrics.damaged = lambda: data.damaged
         if System.ENGINE in self._used:
             self._metrics.stats = engine.stats
         if System.STREAM in self._used:
-            self._metrics.backlogs = {
-                group: partial(stream.backlog, group) for group in (runner.GROUP, indexer.GROUP)
-            }
+            groups = (runner.GROUP, indexer.GROUP)
+            self._metrics.backlogs = {group: partial(stream.backlog, group) for group in groups}
+            self._metrics.dropped = {group: partial(stream.dropped, group) for group in groups}
+            self._metrics.dead = stream.dead
 
     # -- listeners --
 
@@ -330,34 +333,34 @@ def _backends(settings: Settings) -> tuple[EngineStore, EventStream, DataStore]:
         return journals.setdefault(directory, Journal(directory / "engine.db"))
 
     return (
-        _engine(settings.engine, journal),
-        _stream(settings.stream, journal),
+        _engine(settings.engine, journal, dev=settings.dev),
+        _stream(settings.stream, journal, dev=settings.dev),
         _data(settings.data),
     )
 
 
-def _engine(backend: EngineBackend, journal: Callable[[Path], Journal]) -> EngineStore:
+def _engine(backend: EngineBackend, journal: Callable[[Path], Journal], *, dev: bool) -> EngineStore:
     match backend:
         case InMemory():
             return MemoryEngineStore()
         case Sqlite(directory):
             return SqliteEngineStore(journal(directory))
-        case RedisServer(url, prefix):
+        case RedisServer(url, prefix, allowed):
             from inngest.backends.redis.engine import RedisEngineStore
 
-            return RedisEngineStore(url, prefix=prefix)
+            return RedisEngineStore(url, prefix=prefix, allow_unsafe=None if dev else allowed)
 
 
-def _stream(backend: StreamBackend, journal: Callable[[Path], Journal]) -> EventStream:
+def _stream(backend: StreamBackend, journal: Callable[[Path], Journal], *, dev: bool) -> EventStream:
     match backend:
         case InMemory():
             return MemoryEventStream()
         case Sqlite(directory):
             return SqliteEventStream(journal(directory))
-        case RedisServer(url, prefix):
+        case RedisServer(url, prefix, allowed):
             from inngest.backends.redis.stream import RedisEventStream
 
-            return RedisEventStream(url, prefix=prefix)
+            return RedisEventStream(url, prefix=prefix, allow_unsafe=None if dev else allowed)
 
 
 def _data(backend: DataBackend) -> DataStore:

@@ -7,8 +7,8 @@ ends the process, since waiting would only hide it. What does not answer is trie
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Protocol, runtime_checkable
 
 import structlog
 
@@ -28,6 +28,15 @@ class Backend(Protocol):
     async def close(self) -> None: ...
 
     async def ping(self) -> None: ...
+
+
+@runtime_checkable
+class Warns(Protocol):
+    """A backing system that can be set up badly."""
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """What should be set otherwise, in words for an operator; no secret, no address."""
 
 
 class Connections:
@@ -104,5 +113,7 @@ class Connections:
                 break
         self._open.append(backend)
         self._health.opened(system, backend.ping)
+        if isinstance(backend, Warns):
+            self._health.warned(system, lambda: backend.warnings)
         self._opened[system].set()
         log.info(f"the {system} is open", action="connect.open", backend=system)

@@ -13,6 +13,7 @@ from typing import TextIO
 
 import msgspec
 
+from inngest.core.json.border import UNREADABLE
 from inngest.core.model.events import RESERVED, Event
 from inngest.core.model.history import History, Outcome, What
 from inngest.core.model.runs import RunStatus
@@ -115,7 +116,7 @@ class _Error(msgspec.Struct):
 def _message(value: bytes | None) -> str:
     try:
         error = msgspec.json.decode(value or b"{}", type=_Error)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return (value or b"").decode("utf-8", "replace")[:200]
     text = f"{error.name}: {error.message}" if error.name not in {"", "Error"} else error.message
     return " ".join(text.split())[:300]

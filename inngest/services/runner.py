@@ -6,8 +6,12 @@ A loop like the executor's: fetch, decide, commit, acknowledge. What is decided 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
+from functools import partial
+from hashlib import sha256
 
+import msgspec
 import structlog
 
 from inngest.core.decisions.advance import evicted
@@ -21,21 +25,24 @@ from inngest.core.decisions.starting import lost_to
 from inngest.core.decisions.sweeps import sweep, sweep_of
 from inngest.core.errors import StoreDefect, StoreRefused, StoreUnavailable
 from inngest.core.expr import EvaluationError
-from inngest.core.model.events import Event, decode_event
+from inngest.core.model.events import Event
 from inngest.core.model.functions import Function
 from inngest.core.model.runs import Item, Kind, Leased, Queue, accepted_at
 from inngest.core.model.transition import Complete, Effect, Retry, TakeLock, Transition, lease_of
 from inngest.core.policy import DEAD, LEASE, MAX_ITEM_FAILURES, PAGE, SETTLING
 from inngest.core.timing.backoff import retry_delay
 from inngest.core.timing.times import MINUTE
-from inngest.services.backoff import backoff
+from inngest.ports.stream import Entry
 from inngest.services.counts import RunnerCounts
-from inngest.services.loop import Loop
+from inngest.services.loop import Loop, Stopped
+from inngest.services.reader import Reader, Rest, reason_of, sift
 from inngest.services.runtime import Observer, Runtime
 
 log = structlog.get_logger("inngest.runner")
 
 GROUP = "runner"
+ITEM = "item"
+"""The kind of dead letters that are queue items."""
 _FETCH = 500
 _ITEMS = 100
 _IDLE_SECONDS = 30.0
@@ -65,7 +72,8 @@ class Runner:
         self._settled = 0
         self._tasks: asyncio.TaskGroup
         self._wide: set[asyncio.Task[None]] = set()
-        self.counts = RunnerCounts()
+        self._reader = Reader(runtime.stream, GROUP, _FETCH)
+        self.counts = RunnerCounts(self._reader.counts)
         self._eventing = Loop("runner.events", self._events)
         self._firing = Loop("runner.items", self._items)
         self._relaying = Loop("runner.relay", self._relay)
@@ -119,41 +127,25 @@ class Runner:
     # -- events --
 
     async def _events(self) -> None:
-        loop = self._eventing
-        delivery = await loop.rest(self._runtime.stream.fetch(GROUP, _FETCH, _IDLE_SECONDS))
-        if delivery is None:
-            return
-        failures = 0
-        rest: list[tuple[Event, str, set[str]]] = []
-        while True:
-            try:
-                # News of a registration may be slower than the events that were sent after it.
-                await self._runtime.registry.catch_up()
-                rest = await self._process(delivery.events)
-                break
-            except StoreUnavailable as error:
-                log.warning("events wait for the engine store", action="runner.events", error=str(error))
-                failures += 1
-                await loop.rest(backoff(failures))
-        if rest:
-            while len(self._wide) >= _MAX_WIDE:
-                await asyncio.wait(self._wide, return_when=asyncio.FIRST_COMPLETED)
-            task = self._tasks.create_task(self._meet_many(rest, delivery.token))
-            self._wide.add(task)
-            task.add_done_callback(self._wide.discard)
-            return
-        await self._acknowledge(delivery.token)
+        await self._reader.read(self._eventing, self._take, aside=self._set_aside)
 
-    async def _acknowledge(self, token: int) -> None:
-        failures = 0
-        while True:
-            try:
-                await self._runtime.stream.ack(GROUP, token)
-                return
-            except StoreUnavailable as error:
-                log.warning("events are not acknowledged", action="runner.ack", error=str(error))
-                failures += 1
-                await backoff(failures)
+    async def _take(self, events: Sequence[Event]) -> Rest | None:
+        # News of a registration may be slower than the events that were sent after it.
+        await self._runtime.registry.catch_up()
+        rest = await self._process(events)
+        return partial(self._meet_many, rest) if rest else None
+
+    async def _set_aside(self, finish: Rest) -> None:
+        """Events that very many wait for are worked off beside the others."""
+        while len(self._wide) >= _MAX_WIDE:
+            await asyncio.wait(self._wide, return_when=asyncio.FIRST_COMPLETED)
+        task = self._tasks.create_task(self._finish(finish))
+        self._wide.add(task)
+        task.add_done_callback(self._wide.discard)
+
+    async def _finish(self, finish: Rest) -> None:
+        with contextlib.suppress(Stopped):  # what is not acknowledged is delivered again
+            await finish()
 
     async def process(self, events: Sequence[Event]) -> None:
         """Decide on events and commit. Repeating it changes nothing more."""
@@ -181,18 +173,9 @@ class Runner:
         await self._commit(transitions)
         return rest
 
-    async def _meet_many(self, rest: Sequence[tuple[Event, str, set[str]]], token: int) -> None:
-        failures = 0
+    async def _meet_many(self, rest: Sequence[tuple[Event, str, set[str]]]) -> None:
         for event, cursor, functions in rest:
-            while True:
-                try:
-                    await self._meet_rest(event, cursor, functions)
-                    break
-                except StoreUnavailable as error:
-                    log.warning("waits go on later", action="runner.events", id=event.id, error=str(error))
-                    failures += 1
-                    await backoff(failures)
-        await self._acknowledge(token)
+            await self._meet_rest(event, cursor, functions)
 
     async def _meet_rest(self, event: Event, cursor: str, functions: set[str]) -> None:
         report = self._reporter(event)
@@ -313,9 +296,14 @@ class Runner:
                 due = self._engine.now() + retry_delay(item.attempt, 0.0)
                 effects = [Retry(due=due, attempt=item.attempt + 1)]
             else:
-                self.counts.letters += 1
+                await self._bury(item, error)
                 effects = [Complete()]
             return [Transition(fn=item.fn, run=item.run, effects=effects, lease=lease_of(item))]
+
+    async def _bury(self, item: Item, error: Exception) -> None:
+        self.counts.letters += 1
+        letter = Entry(body=msgspec.json.encode(item), at=self._engine.now(), id=item.job)
+        await self._runtime.stream.bury(GROUP, [letter], reason_of(error), kind=ITEM)
 
     async def _fire(self, leased: Leased) -> list[Transition]:
         item, run, at = leased.item, leased.run, self._moment()
@@ -368,9 +356,16 @@ class Runner:
         box = await self._engine.events.take(_FETCH)
         if not box.entries:
             return False
-        await self._runtime.stream.publish([decode_event(event) for event in box.entries])
+        await sift(box.entries, self._runtime.stream.publish, self._refuse_event, on=StoreRefused)
         await self._engine.events.ack(box.token)
         return True
+
+    async def _refuse_event(self, body: bytes, error: Exception) -> None:
+        """No other internal event may wait for one that the stream does not take."""
+        letter = Entry(body=body, at=self._engine.now(), id=sha256(body).hexdigest())
+        await self._runtime.stream.bury(GROUP, [letter], reason_of(error))
+        self.counts.reader.refused += 1
+        log.error("internal event goes to the dead letters", action="runner.relay", reason=str(error))
 
     # -- what is derived --
 
@@ -390,7 +385,7 @@ class Runner:
 
     async def _settle(self) -> None:
         """Learn from when on events may be delivered again, those included that wait in the outbox."""
-        settled = 0
+        settled = await self._runtime.stream.settled(GROUP)
         if self._relayed:
             self._settled = max(settled - SETTLING, self._settled)
         await self._settling.rest(asyncio.sleep(_SETTLE_SECONDS))

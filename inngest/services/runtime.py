@@ -52,7 +52,8 @@ class Runtime:
         return self.engine.now
 
     def moment(self, settled: int = 0) -> Moment:
-        return Moment(now=self.engine.now(), new_id=self.new_id, settled=settled)
+        engine = self.engine
+        return Moment(now=engine.now(), new_id=self.new_id, settled=settled, slack=engine.slack())
 
 
 class Entropy:

@@ -15,6 +15,7 @@ import pytest
 from engine_bench import Bench
 from redis_places import redis_engine, redis_stream
 from sqlite_places import sqlite_engine, sqlite_stream
+from streams import Restartable
 
 from inngest.backends.memory.engine import MemoryEngineStore, wall_clock
 from inngest.backends.memory.stream import MemoryEventStream
@@ -131,3 +132,12 @@ async def stream(stream_place: Place[EventStream]) -> AsyncIterator[EventStream]
         yield made
     finally:
         await made.close()
+
+
+@pytest.fixture
+async def durable_stream(stream_place: Place[EventStream]) -> AsyncIterator[Restartable]:
+    """The same, for tests that end it and begin anew."""
+    restartable = Restartable(stream_place)
+    await restartable.start()
+    yield restartable
+    await restartable.stream.close()

@@ -196,7 +196,7 @@ class Bench:
         return builders.pause(run, step, event, at=self.now, **fields)
 
     def history(self, run: str = "run", **fields: Any) -> History:
-        return History(what=What.ATTEMPT, run=run, fn=FN, at=self.now, **fields)
+        return History(id=f"entry-{self.serial()}", what=What.ATTEMPT, run=run, fn=FN, at=self.now, **fields)
 
     def event(self, name: str = "app/go", data: bytes = b"{}", id: str = "", **fields: Any) -> Event:  # noqa: A002
         return builders.event(name, data, id, at=self.now, **fields)

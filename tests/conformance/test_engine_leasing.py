@@ -327,10 +327,11 @@ async def test_new_work_wakes_the_worker(engine: Bench) -> None:
 
 
 async def test_an_earlier_timer_wakes_the_worker(engine: Bench) -> None:
+    """When it is set, or when it is due."""
     run = await engine.create(start=False)
     await engine.commit(engine.enqueue(run, Kind.SLEEP, due=engine.now + 2 * HOUR), run=run.id)
     await engine.lease()
-    sleep = engine.enqueue(run, Kind.SLEEP, due=engine.now + HOUR)
+    sleep = engine.enqueue(run, Kind.SLEEP, due=engine.now + 500)
     await _wakes(engine, Transition(fn=FN, run=run.id, effects=[sleep]))
 
 

@@ -24,10 +24,10 @@ ALLOWED = {
 }
 
 CORE = {
-    "json": {"json"},
     "timing": {"timing"},
     "policy": {"policy", "timing"},
-    "expr": {"expr"},
+    "json": {"json", "policy"},
+    "expr": {"expr", "json", "policy"},
     "model": {"model", "json", "timing", "policy", "expr"},
     "sdk": {"sdk", "model", "json", "timing", "policy", "expr"},
     "decisions": {"decisions", "sdk", "model", "json", "timing", "policy", "expr"},

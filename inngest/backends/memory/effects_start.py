@@ -27,7 +27,7 @@ _US = 1000
 
 def once(store: EngineState, scope: Scope, effect: Once) -> bool:
     seen = store.seen_by(scope.fn)
-    if effect.key in seen:
+    if effect.key in seen or effect.at < seen.horizon:
         return False
     if effect.mark:
         seen.forget(effect.forget)

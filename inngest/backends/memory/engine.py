@@ -63,6 +63,9 @@ class MemoryEngineStore:
     def now(self) -> int:
         return self._clock()
 
+    def slack(self) -> int:
+        return 1 if self._clock is wall_clock else 0  # which cuts off what is less than a millisecond
+
     async def _settle(self) -> None:
         """Return when all changes so far are durable."""
 

@@ -12,9 +12,11 @@ class Seen:
     whenever one is added, so that nobody waits for a great forgetting.
     """
 
-    __slots__ = ("_keys", "_order")
+    __slots__ = ("_keys", "_order", "horizon")
 
     def __init__(self) -> None:
+        self.horizon = 0
+        """What was accepted before is forgotten: it was decided on."""
         self._keys: set[str] = set()
         self._order: deque[tuple[int, str]] = deque()
 
@@ -34,6 +36,7 @@ class Seen:
         is that of acceptance but for a little.
         """
         order = self._order
+        self.horizon = max(self.horizon, before)
         for _ in range(FORGOTTEN_AT_ONCE):
             if not order or order[0][0] >= before:
                 return

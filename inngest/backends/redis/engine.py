@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -12,6 +12,7 @@ import msgspec
 
 from inngest.backends.redis import wire
 from inngest.backends.redis.bell import Bell
+from inngest.backends.redis.bus import RedisBus
 from inngest.backends.redis.cache import RunCache, advanced, created
 from inngest.backends.redis.clock import ServerClock
 from inngest.backends.redis.link import Command, Link, Reply, call
@@ -35,7 +36,7 @@ from inngest.core.errors import StoreRefused, StoreUnavailable
 from inngest.core.model.cancellations import Cancellation
 from inngest.core.model.events import Event
 from inngest.core.model.functions import App, Function
-from inngest.core.model.history import History
+from inngest.core.model.history import History, decode_history
 from inngest.core.model.runs import Item, Leased, Pause, Queue, Run
 from inngest.core.model.transition import Committed, EndRun, Evict, Lease, Transition, lease_of
 from inngest.core.policy import MAX_HISTORY_WAITING
@@ -59,6 +60,7 @@ class RedisEngineStore:
         url: as of ``redis.asyncio.Redis.from_url``: ``redis://``, ``rediss://`` or ``unix://``.
         prefix: of all keys and channels.
         clock: the time in ms in place of the server's, for tests.
+        allow_unsafe: of `server.UNSAFE`, what of the server is borne; None for all.
 
     """
 
@@ -69,22 +71,24 @@ class RedisEngineStore:
         prefix: str = PREFIX,
         cache: RunCache | None = None,
         clock: Callable[[], int] | None = None,
+        allow_unsafe: Collection[str] | None = None,
     ) -> None:
         self._prefix = prefix
         self._clock = clock
         self._time = ServerClock()
         self._unreadable = 0
         self._cache = RunCache() if cache is None else cache
-        self._link = Link(url, on_break=self._cache.clear)
+        self._link = Link(url, on_break=self._cache.clear, allow_unsafe=allow_unsafe)
+        self._bus = RedisBus(self._link)
         self._owner = uuid4().hex
-        channels = [self._ready(queue) for queue in Queue]
-        channels += [f"{prefix}outbox:{box}" for box in (_EVENTS, _HISTORY)]
-        self._bell = Bell([*channels, f"{prefix}{VERSION}"])
+        queues = [self._ready(queue) for queue in Queue]
+        channels = [f"{prefix}outbox:{box}" for box in (_EVENTS, _HISTORY)]
+        self._bell = Bell([*channels, f"{prefix}{VERSION}"], queues, name=self._owner)
         self.events: RedisOutbox[bytes] = RedisOutbox(
             self._link, self._bell, prefix, _EVENTS, self._owner, lambda entry: entry
         )
         self.history: RedisOutbox[History] = RedisOutbox(
-            self._link, self._bell, prefix, _HISTORY, self._owner, wire.decode_history
+            self._link, self._bell, prefix, _HISTORY, self._owner, decode_history
         )
         self._waiting = Waiting(self._link, prefix)
         self._registry = RedisRegistry(self._link, self._bell, prefix)
@@ -94,12 +98,19 @@ class RedisEngineStore:
         """How many there were so far."""
         return self._link.round_trips
 
+    @property
+    def warnings(self) -> list[str]:
+        """What should be set otherwise at the server."""
+        return self._link.warnings
+
     async def open(self) -> None:
         await self._link.open()
         try:
             await self._hear()
-            await self._bell.open(self._link.client, self._link.address)
+            await self._bus.open()
+            await self._bell.open(self._bus)
         except BaseException:
+            await self._bus.close()
             await self._link.close()
             raise
         self._bell.ring_all()
@@ -113,11 +124,15 @@ class RedisEngineStore:
     def now(self) -> int:
         return self._clock() if self._clock is not None else self._time.now()
 
+    def slack(self) -> int:
+        return self._time.slack() if self._clock is None else 0
+
     async def close(self) -> None:
         with suppress(StoreUnavailable):  # then what it has claimed is free a little later
             await self.events.ack(0)
             await self.history.ack(0)
         await self._bell.close()
+        await self._bus.close()
         await self._link.close()
         self._cache.clear()
 
@@ -287,7 +302,16 @@ class RedisEngineStore:
         sent = self._time.start()
         try:
             next_in, more, items, states, now = await self._script(
-                LEASE, key, queue.value, limit, ms, worker, request, "1" if again else "", ROOM
+                LEASE,
+                key,
+                queue.value,
+                limit,
+                ms,
+                worker,
+                request,
+                "1" if again else "",
+                ROOM,
+                self._owner,
             )
         except BaseException:
             ready.set()  # another may have relied on this look
@@ -295,6 +319,7 @@ class RedisEngineStore:
         self._time.tell(sent, now)
         if more:
             ready.set()
+        self._bell.looked(self._ready(queue), found=bool(items))
         runs = {run.id: run for run in map(self._state, states) if run is not None}
         leased = []
         for reply in items:

@@ -12,7 +12,7 @@ from typing import Any, get_args
 
 import msgspec
 
-from inngest.core.model.history import History
+from inngest.core.model.history import encode_history
 from inngest.core.model.runs import CALLS, Item, Kind, Partition, Pause, PauseKind, Run, digest
 from inngest.core.model.transition import (
     Admit,
@@ -53,7 +53,6 @@ encode = msgspec.msgpack.Encoder().encode
 _decode_item = msgspec.msgpack.Decoder(Item).decode
 _decode_run = msgspec.msgpack.Decoder(Run).decode
 _decode_pause = msgspec.msgpack.Decoder(Pause).decode
-_decode_history = msgspec.msgpack.Decoder(History).decode
 
 _KINDS = dict.fromkeys(Kind, "other") | {
     **dict.fromkeys(CALLS, "call"),
@@ -215,25 +214,6 @@ def _collect(effect: Collect) -> tuple[Any, ...]:
     )
 
 
-def _record(effect: Record) -> tuple[Any, ...]:
-    try:
-        return ("record", opaque(encode(effect.entry)))
-    except OverflowError:
-        # `info` may hold any JSON, integers of any length too; msgpack has 64 bits for them.
-        info = _shortened(effect.entry.info)
-        return ("record", opaque(encode(msgspec.structs.replace(effect.entry, info=info))))
-
-
-def _shortened(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _shortened(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_shortened(inner) for inner in value]
-    if isinstance(value, int) and not -(1 << 63) <= value < 1 << 64:
-        return float(value)
-    return value
-
-
 _ENCODERS: dict[type, Callable[[Any], tuple[Any, ...]]] = {
     Once: lambda e: ("once", e.key, e.at, e.forget, e.mark),
     Remember: lambda e: ("remember", e.name, opaque(e.event), e.at, e.ttl, MAX_REMEMBERED),
@@ -261,7 +241,7 @@ _ENCODERS: dict[type, Callable[[Any], tuple[Any, ...]]] = {
     Evict: lambda e: ("evict", _item(e.item)),
     EndRun: lambda _: ("end",),
     Emit: lambda e: ("emit", opaque(e.event)),
-    Record: _record,
+    Record: lambda e: ("record", opaque(encode_history(e.entry))),
     SetCrons: lambda e: ("crons", [_item(item) for item in e.items], _partition(e.partition), e.version),
 }
 assert _ENCODERS.keys() == set(get_args(Effect)), "each effect has its form"
@@ -306,7 +286,3 @@ def decode_run(reply: list[Any]) -> Run | None:
 def decode_pause(entry: bytes) -> Pause:
     """An entry of a bucket: the run, a line feed, the pause."""
     return _decode_pause(entry[entry.index(b"\n") + 1 :])
-
-
-def decode_history(entry: bytes) -> History:
-    return _decode_history(entry)

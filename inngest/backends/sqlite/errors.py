@@ -18,6 +18,11 @@ def is_busy(error: BaseException | None) -> bool:
     return _code(error) in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 
 
+def is_damaged(error: BaseException | None) -> bool:
+    """Whether the file itself is broken, or is none of SQLite's."""
+    return _code(error) in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+
+
 def _code(error: BaseException | None) -> int:
     code = getattr(error, "sqlite_errorcode", 0)
     return int(code) & 0xFF  # the rest says more of the same

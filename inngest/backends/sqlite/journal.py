@@ -24,6 +24,7 @@ import msgspec
 import structlog
 
 from inngest.backends.sqlite.errors import is_full
+from inngest.backends.sqlite.migrations import MIGRATIONS
 from inngest.core.errors import StoreUnavailable, StoreUnusable
 
 log = structlog.get_logger("inngest.sqlite")
@@ -36,27 +37,7 @@ _CACHE_KIB = 65_536
 RETRY_SECONDS = 5.0
 """The longest time between two attempts at a write that fails."""
 
-SCHEMA_VERSION = 2
-# `state` holds all that belongs to a run under the run's id, so that one step touches one page and the end
-# of a run is one range. Its kinds are those of the engine store.
-_SCHEMA = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE apps (id TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE functions (id TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE state (run TEXT, kind INTEGER, key, value BLOB, PRIMARY KEY (run, kind, key)) WITHOUT ROWID;
-CREATE TABLE expiring (seq INTEGER PRIMARY KEY, body BLOB NOT NULL);
-CREATE TABLE locks (key TEXT PRIMARY KEY, run TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE outbox_events (seq INTEGER PRIMARY KEY, body BLOB NOT NULL);
-CREATE TABLE outbox_history (seq INTEGER PRIMARY KEY, body BLOB NOT NULL);
-CREATE TABLE stream (seq INTEGER PRIMARY KEY, body BLOB NOT NULL)
-"""
-_SINCE_2 = """
-CREATE TABLE seen (seq INTEGER PRIMARY KEY, body BLOB NOT NULL);
-CREATE TABLE crons (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE cancellations (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID
-"""
-_MIGRATIONS = (_SCHEMA, _SINCE_2)
-"""SQL by schema version, from 1; what was released never changes."""
+SCHEMA_VERSION = len(MIGRATIONS)
 
 PUT_META = "INSERT INTO meta VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value"
 
@@ -95,6 +76,7 @@ class Journal:
         self._thread: ThreadPoolExecutor | None = None
         self._opened = 0
         self._opening = asyncio.Lock()
+        self._turn = asyncio.Lock()  # one transaction or look at a time
 
     def add_source(self, source: Source) -> None:
         self._sources.append(source)
@@ -136,9 +118,8 @@ class Journal:
                     f"written by a newer release: its schema has version {version}, this one knows "
                     f"{SCHEMA_VERSION}"
                 )
-            for migration in _MIGRATIONS[version:]:
-                for statement in migration.split(";"):
-                    db.execute(statement)
+            for migrate in MIGRATIONS[version:]:
+                migrate(db)
             db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
             db.execute("INSERT INTO meta VALUES ('boots', 1) ON CONFLICT DO UPDATE SET value = value + 1")
             db.execute("COMMIT")
@@ -194,6 +175,22 @@ class Journal:
             return await self._in_thread(lambda: work(db))
         except (sqlite3.Error, msgspec.MsgspecError) as error:
             raise StoreUnusable(f"{self.path}: {error}") from error
+
+    async def look(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Let ``work`` read a little of the file, at any time, in the event loop's thread: in another, each
+        row would be a wait for it. It sees what is written, and not what is noted.
+
+        Raises:
+            StoreUnavailable: the file is not open.
+            StoreUnusable: it is damaged.
+
+        """
+        async with self._turn:
+            db = self._connection()
+            try:
+                return work(db)
+            except (sqlite3.Error, msgspec.MsgspecError) as error:
+                raise StoreUnusable(f"{self.path}: {error}", system=str(self.path)) from error
 
     def _connection(self) -> sqlite3.Connection:
         if self._db is None:
@@ -284,16 +281,17 @@ class Journal:
                 return
 
     async def _transact(self, statements: list[Statement]) -> None:
-        db = self._connection()
-        try:
-            db.execute("BEGIN")
-            for sql, rows in statements:
-                db.executemany(sql, rows)
-            await self._in_thread(db.commit)
-        except BaseException:
-            if db.in_transaction:
-                db.rollback()
-            raise
+        async with self._turn:
+            db = self._connection()
+            try:
+                db.execute("BEGIN")
+                for sql, rows in statements:
+                    db.executemany(sql, rows)
+                await self._in_thread(db.commit)
+            except BaseException:
+                if db.in_transaction:
+                    db.rollback()
+                raise
 
     def _fail(self, *, patient: bool) -> None:
         """Tell the impatient, or everybody who waits."""

@@ -22,7 +22,7 @@ from inngest.backends.sqlite.notes import (
 )
 from inngest.core.model.cancellations import Cancellation
 from inngest.core.model.functions import App, Function
-from inngest.core.model.history import History
+from inngest.core.model.history import History, decode_history
 from inngest.core.model.runs import Item, Kind, Run
 
 _unpack_app = msgspec.msgpack.Decoder(App).decode
@@ -32,8 +32,8 @@ _unpack_head = msgspec.msgpack.Decoder(Head).decode
 _unpack_step = msgspec.msgpack.Decoder(tuple[str, bytes]).decode
 _unpack_item = msgspec.msgpack.Decoder(QueuedItem).decode
 _unpack_pause = msgspec.msgpack.Decoder(OpenPause).decode
-_unpack_entry = msgspec.msgpack.Decoder(History).decode
-_unpack_history = msgspec.msgpack.Decoder(list[tuple[int, bytes | History]]).decode
+_unpack_history = msgspec.msgpack.Decoder(list[tuple[int, msgspec.Raw]]).decode
+_unpack_bytes = msgspec.msgpack.Decoder(bytes).decode
 _unpack_events = msgspec.msgpack.Decoder(list[tuple[int, bytes]]).decode
 _unpack_cancellation = msgspec.msgpack.Decoder(Cancellation).decode
 _decode_collected = msgspec.json.Decoder(list[msgspec.Raw]).decode
@@ -159,9 +159,17 @@ class Loader:
             state.events.slots.extend(after(_unpack_events(body), events_acked))
         for (body,) in self._db.execute("SELECT body FROM outbox_history ORDER BY seq"):
             for seq, entry in after(_unpack_history(body), history_acked):
-                state.history.slots.append((seq, _unpack_entry(entry) if isinstance(entry, bytes) else entry))
+                state.history.slots.append((seq, _entry(bytes(entry))))
         last = [box.slots[-1][0] for box in (state.events, state.history) if box.slots]
         state.outbox_seq = max(events_acked, history_acked, *last, 0)
+
+
+def _entry(packed: bytes) -> History:
+    """An entry of the outbox: its bytes, or as an earlier release wrote it."""
+    try:
+        return decode_history(_unpack_bytes(packed))
+    except msgspec.ValidationError:
+        return decode_history(packed)
 
 
 def _apply(state: RunState, head: Head) -> None:

@@ -13,7 +13,7 @@ from inngest.backends.sqlite.journal import PUT_META, Journal, Statement
 from inngest.backends.sqlite.ledger import Ledger, SeenBook
 from inngest.core.model.cancellations import Cancellation
 from inngest.core.model.functions import App, Function
-from inngest.core.model.history import History
+from inngest.core.model.history import History, encode_history
 from inngest.core.model.runs import CALLS, Item, Partition, Pause, Run
 
 # The kinds of rows under a run's id (under '', items of no run).
@@ -193,7 +193,7 @@ class SqliteNotes:
         self._journal.touch()
 
     def history(self, seq: int, entry: History) -> None:
-        self._new_history.append((seq, pack(entry)))
+        self._new_history.append((seq, encode_history(entry)))
         self._journal.touch()
 
     def events_acked(self, seq: int) -> None:

@@ -150,6 +150,7 @@ def resume(
         queued=at.now,
     )
     entry = History(
+        id=at.new_id(),
         what=What.RESUMED,
         run=pause.run,
         fn=pause.fn,
@@ -219,7 +220,7 @@ def advance(
     """
     draft = Draft(run, fn, item, at, policy)
     if not run.started:
-        draft.effects += begun(run, call.started, at.now, fn.finish_timeout, place=len(draft.effects))
+        draft.effects += begun(run, call.started, at, fn.finish_timeout, place=len(draft.effects))
     if isinstance(answer, Failure):
         return _failed(draft, answer, call, jitter)
     if answer.request_version is not None and run.request_version == UNSET_VERSION:
@@ -262,8 +263,8 @@ def _failed(draft: Draft, answer: Failure, call: Call, jitter: float) -> Transit
 
 
 def _again(draft: Draft, retry_at: int, jitter: float) -> Transition:
-    item, now = draft.item, draft.at.now
-    due = retry_at or now + (draft.policy.retry_interval or retry_delay(item.attempt, jitter))
+    item = draft.item
+    due = retry_at or draft.at.latest + (draft.policy.retry_interval or retry_delay(item.attempt, jitter))
     draft.add(Retry(due=due, attempt=item.attempt + 1))
     return draft.finish()
 
@@ -371,8 +372,10 @@ def _record_step(
     started = step.started or call.started
     info = {"type": step.opts["type"]} if isinstance(step.opts.get("type"), str) else {}
     if isinstance(step.opts.get("input"), list):
-        info["input"] = step.opts["input"]
+        # As text: it may hold any numbers, and no store has to know.
+        info["input"] = _encode(step.opts["input"]).decode()
     entry = History(
+        id=draft.at.new_id(),
         what=What.ATTEMPT,
         run=draft.run.id,
         fn=draft.run.fn,

@@ -37,7 +37,7 @@ def checkpoint(
     if not run.started:
         # A first call that is given up after this has begun the run all the same.
         started = max(run.created, min(called or at.now, at.now))
-        effects += begun(run, started, at.now, finish_timeout, place=0)
+        effects += begun(run, started, at, finish_timeout, place=0)
     for step in steps:
         if step.op in DONE:
             saved, outcome, value = saved_value(step)
@@ -45,6 +45,7 @@ def checkpoint(
                 raise StepTooLarge(f"output of step {step.label!r} is {len(saved)} bytes; 4 MiB are allowed")
             effects.append(SaveStep(step=step.id, value=saved))
             entry = History(
+                id=at.new_id(),
                 what=What.ATTEMPT,
                 run=run.id,
                 fn=run.fn,

@@ -32,7 +32,7 @@ def debounce(fn: Function, event: Event, at: Moment, *, when: int) -> Collect:
     key = f"{fn.id}:{digest(key_text(fn, fn.debounce.key, event, at.now))}"
     return Collect(
         key=f"debounce:{key}",
-        item=_collector(fn, Kind.DEBOUNCE, key, event, at.now + fn.debounce.period, at),
+        item=_collector(fn, Kind.DEBOUNCE, key, event, at.latest + fn.debounce.period, at),
         partition=runner_items(fn.id),
         event=event.encode(),
         ts=event.ts,
@@ -47,7 +47,7 @@ def batch(fn: Function, event: Event, at: Moment, *, when: int) -> Collect:
     key = f"{fn.id}:{digest(key_text(fn, fn.batch.key, event, at.now))}"
     return Collect(
         key=f"batch:{key}",
-        item=_collector(fn, Kind.BATCH, key, event, at.now + fn.batch.timeout, at),
+        item=_collector(fn, Kind.BATCH, key, event, at.latest + fn.batch.timeout, at),
         partition=runner_items(fn.id),
         event=event.encode(),
         ts=event.ts,

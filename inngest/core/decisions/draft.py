@@ -52,7 +52,9 @@ class Draft:
         return self.finish()
 
     def record(self, what: What, *, when: int = -1, unless: int = -1, **fields: Any) -> None:
-        entry = History(what=what, run=self.run.id, fn=self.run.fn, at=self.at.now, **fields)
+        entry = History(
+            id=self.at.new_id(), what=what, run=self.run.id, fn=self.run.fn, at=self.at.now, **fields
+        )
         self.effects.append(Record(entry=entry, when=when, unless=unless))
 
     def discovery(self, outgoing: str, *, race: bool, coalesce: str, job: str = "") -> Item:

@@ -33,12 +33,13 @@ def end(
     Args:
         place: how many effects precede these in their transition.
         when: the effect on which the end depends.
-        new_id: makes the ids of the events.
+        new_id: makes the ids of the events and of the history.
         output: JSON of the return value, for COMPLETED.
         error: JSON of the error object, for FAILED.
 
     """
     entry = History(
+        id=new_id(),
         what=What.ENDED,
         run=run.id,
         fn=run.fn,
@@ -84,9 +85,12 @@ def finished(
 def _companion(run: Run, now: int, status: RunStatus, told: list[Event]) -> list[Event]:
     """``function.failed`` or ``function.cancelled``. Its id is the run's, so that two ends of a run start one
     failure handler.
+
+    The cancellation of a run that a cancellation started is not told of: each would hold the one before it,
+    twice, and start the next.
     """
     name = {RunStatus.FAILED: FAILED, RunStatus.CANCELLED: CANCELLED}.get(status)
-    if name is None or not told:
+    if name is None or not told or name == CANCELLED == _about(run.events[0]).name:
         return []
     return [internal_event(run.id, name, now, bytes(told[0].data), sessions=told[0].sessions)]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+from msgspec import Raw
 
 from inngest.core.decisions.moment import Moment
 from inngest.core.model.events import FINISHED, Event, internal_event
@@ -29,8 +30,8 @@ def unknown_function(event: Event, at: Moment) -> Transition | None:
         "run_id": "",
         "correlation_id": correlation,
         "error": {"error": message, "message": message, "name": "Error"},
-        "event": event.value,
-        "events": [event.value],
+        "event": Raw(event.payload),
+        "events": [Raw(event.payload)],
         "_inngest": {"status": "Failed"},
     }
     told = internal_event(at.new_id(), FINISHED, at.now, data)

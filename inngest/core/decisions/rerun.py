@@ -74,12 +74,14 @@ def rerun(
     effects: list[Effect] = []
     start(fn, run, events, at, effects)
     created = next(place for place, effect in enumerate(effects) if isinstance(effect, CreateRun))
-    effects += _restored(run.id, kept, created, at.now)
+    effects += _restored(run.id, kept, created, at)
     return Transition(fn=fn.id, run=run.id, effects=effects)
 
 
-def _restored(run: str, kept: Sequence[Kept], created: int, now: int) -> Iterator[Effect]:
+def _restored(run: str, kept: Sequence[Kept], created: int, at: Moment) -> Iterator[Effect]:
+    now = at.now
     for each in kept:
         yield SaveStep(step=each.step, value=each.value, when=created)
         for entry in each.entries:
-            yield Record(entry=replace(entry, run=run, at=now, queued=now, started=now), when=created)
+            restored = replace(entry, id=at.new_id(), run=run, at=now, queued=now, started=now)
+            yield Record(entry=restored, when=created)

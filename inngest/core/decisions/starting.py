@@ -113,10 +113,7 @@ def start(
         evict = eviction(fn.id, "", at.now) if cancels_holder else None
         effects.append(TakeLock(key=run.lock, order=run.order, evict=evict, when=fresh))
         when = len(effects) - 1
-        skipped = History(
-            what=What.SKIPPED, run=run.id, fn=fn.id, at=at.now, info=_about(run, SkipReason.SINGLETON)
-        )
-        effects.append(Record(entry=skipped, when=fresh))
+        effects.append(Record(entry=_skipped(run, at, SkipReason.SINGLETON), when=fresh))
         effects[-1].unless = when
     effects.append(CreateRun(run=run, claim=claim, when=when))
     created = len(effects) - 1
@@ -134,7 +131,9 @@ def start(
     )
     effects.append(Enqueue(item=item, when=created))
     if fn.start_timeout and not run.batch:
-        timeout = timer(run, Kind.START_TIMEOUT, f"{run.id}:start-timeout", due + fn.start_timeout, at.now)
+        timeout = timer(
+            run, Kind.START_TIMEOUT, f"{run.id}:start-timeout", due + at.slack + fn.start_timeout, at.now
+        )
         effects.append(Enqueue(item=timeout, when=created))
     if not run.batch:
         pauses = cancels(fn, run, first, at)
@@ -145,14 +144,16 @@ def start(
             payload = msgspec.json.encode(pauses)
             recall = runner_item(fn.id, Kind.RECALL, f"{run.id}:recall", at.now, run=run.id, payload=payload)
             effects.append(Recall(names=names, since=accepted_at(run.order), item=recall, when=created))
-    value = first.payload if run.cron else None
-    info = _about(run)
-    effects.append(
-        Record(
-            entry=History(what=What.SCHEDULED, run=run.id, fn=fn.id, at=at.now, value=value, info=info),
-            when=created,
-        )
+    scheduled = History(
+        id=at.new_id(),
+        what=What.SCHEDULED,
+        run=run.id,
+        fn=fn.id,
+        at=at.now,
+        value=first.payload if run.cron else None,
+        info=_about(run),
     )
+    effects.append(Record(entry=scheduled, when=created))
 
 
 def runner_item(fn: str, kind: Kind, job: str, now: int, *, run: str = "", payload: bytes = b"") -> Item:
@@ -191,15 +192,15 @@ def timer(run: Run, kind: Kind, job: str, due: int, now: int, **fields: Any) -> 
     )
 
 
-def begun(run: Run, started: int, now: int, finish_timeout: int, *, place: int) -> list[Effect]:
+def begun(run: Run, started: int, at: Moment, finish_timeout: int, *, place: int) -> list[Effect]:
     """The effects of a run's first call, made at ``started``; ``place`` of them precede these in their
     transition.
     """
-    entry = History(what=What.STARTED, run=run.id, fn=run.fn, at=now, started=started)
+    entry = History(id=at.new_id(), what=What.STARTED, run=run.id, fn=run.fn, at=at.now, started=started)
     effects: list[Effect] = [Begin(at=started), Record(entry=entry, when=place)]
     if finish_timeout:
         due = started + finish_timeout
-        item = timer(run, Kind.FINISH_TIMEOUT, f"{run.id}:finish-timeout", due, now)
+        item = timer(run, Kind.FINISH_TIMEOUT, f"{run.id}:finish-timeout", due, at.now)
         effects.append(Enqueue(item=item, when=place))
     return effects
 
@@ -222,7 +223,7 @@ def undecided(fn: Function, event: Event, at: Moment, error: Exception) -> Histo
         "version": fn.version,
         "reason": f"{SkipReason.UNDECIDED}: {type(error).__name__}: {error}"[:1000],
     }
-    return History(what=What.SKIPPED, run=at.new_id(), fn=fn.id, at=at.now, info=info)
+    return History(id=at.new_id(), what=What.SKIPPED, run=at.new_id(), fn=fn.id, at=at.now, info=info)
 
 
 def _about(run: Run, reason: str = "") -> dict[str, Any]:
@@ -242,4 +243,9 @@ def _about(run: Run, reason: str = "") -> dict[str, Any]:
 
 def skipped(fn: Function, events: Sequence[Event], at: Moment, reason: str) -> History:
     run = new_run(fn, events, at, key=run_key(fn, events[0].key))
-    return History(what=What.SKIPPED, run=run.id, fn=fn.id, at=at.now, info=_about(run, reason))
+    return _skipped(run, at, reason)
+
+
+def _skipped(run: Run, at: Moment, reason: str) -> History:
+    about = _about(run, reason)
+    return History(id=at.new_id(), what=What.SKIPPED, run=run.id, fn=run.fn, at=at.now, info=about)

@@ -1,8 +1,8 @@
 """Turns a syntax tree into nested Python closures, with shorter ones for what most expressions are made of.
 
 A closure takes the variables by name and returns the raw value, ``UNKNOWN`` included, or raises
-``EvaluationError``. Two more entries, whose keys no name can collide with, carry the rest: ``NOW`` the
-present time, ``BUDGET`` what comprehensions may still spend.
+``EvaluationError``. More entries, whose keys no name can collide with, carry the rest: ``NOW`` the present
+time, ``BUDGET`` and ``BUILT`` what comprehensions may still spend.
 """
 
 from __future__ import annotations
@@ -59,6 +59,9 @@ NOW: Final = "now()"
 BUDGET: Final = "budget()"
 MAX_ITERATIONS: Final = 100_000
 """How many steps all comprehensions of one evaluation may take together."""
+BUILT: Final = "built()"
+MAX_BUILT: Final = 8 << 20
+"""How many characters and elements what they make may hold together."""
 
 _MISSING: Final = (KeyError, TypeError, AttributeError)
 
@@ -447,12 +450,17 @@ def _steps(scope: Scope, variable: str, items: list[Any]) -> Steps:
     """Scopes with ``variable`` bound to each item in turn: one dict, as no body keeps a reference to it."""
     inner = dict(scope)
     budget: list[int] = inner.setdefault(BUDGET, [MAX_ITERATIONS])
+    inner.setdefault(BUILT, [MAX_BUILT])
     for item in items:
-        budget[0] -= 1
-        if budget[0] < 0:
-            raise EvaluationError(f"more than {MAX_ITERATIONS} steps of comprehensions")
+        _spend(budget, 1, f"more than {MAX_ITERATIONS} steps of comprehensions")
         inner[variable] = item
         yield inner, item
+
+
+def _spend(budget: list[int], amount: int, reason: str) -> None:
+    budget[0] -= amount
+    if budget[0] < 0:
+        raise EvaluationError(reason)
 
 
 def _macro(node: Macro) -> Run:
@@ -473,11 +481,14 @@ def _macro(node: Macro) -> Run:
         return False
 
     def transformed(steps: Steps) -> list[Any]:
-        return [
-            _known(body(scope))
-            for scope, _ in steps
-            if all(truthy(condition(scope)) for condition in conditions)
-        ]
+        found: list[Any] = []
+        for scope, _ in steps:
+            if all(truthy(condition(scope)) for condition in conditions):
+                value = _known(body(scope))
+                if isinstance(value, str | bytes | list):
+                    _spend(scope[BUILT], len(value), f"more than {MAX_BUILT} characters of map()")
+                found.append(value)
+        return found
 
     forms: dict[str, Callable[[Steps], Any]] = {
         "all": lambda steps: not quantified(steps, False),

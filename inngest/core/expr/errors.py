@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from inngest.core.errors import InngestError
+
+BEYOND_PYTHON: Final = (ArithmeticError, ValueError, RecursionError, MemoryError)
+"""What Python raises where it cannot compute a value, as for what is too large or too deep for it."""
 
 
 class EvaluationError(InngestError):

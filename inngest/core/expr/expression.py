@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 from inngest.core.errors import ExpressionError
 from inngest.core.expr import policy, tree
 from inngest.core.expr.compiler import NOW, Run, compile_tree
-from inngest.core.expr.errors import EvaluationError
+from inngest.core.expr.errors import BEYOND_PYTHON, EvaluationError
 from inngest.core.expr.folding import fold
 from inngest.core.expr.functions import FUNCTIONS
 from inngest.core.expr.parser import parse
@@ -90,8 +90,8 @@ class Expression:
             return False
         try:
             return display(value)
-        except RecursionError:
-            raise EvaluationError("a value nests too deep", source=self.source) from None
+        except BEYOND_PYTHON as error:
+            raise self._no_value(error) from None
 
     def _value(self, variables: Mapping[str, Any], now_ms: int | None) -> Any:
         if self.uses_clock and now_ms is not None:
@@ -100,16 +100,24 @@ class Expression:
             return self._run(variables)
         except EvaluationError as error:
             raise EvaluationError(error.message, source=self.source) from None
-        except RecursionError:
-            raise EvaluationError("a value nests too deep", source=self.source) from None
+        except BEYOND_PYTHON as error:
+            raise self._no_value(error) from None
+
+    def _no_value(self, error: BaseException) -> EvaluationError:
+        reason = "a value nests too deep" if isinstance(error, RecursionError) else str(error)
+        return EvaluationError(reason or "a value is too large", source=self.source)
 
     def bound(self, event: Mapping[str, Any]) -> Expression:
         """See ``bind``."""
         folded = fold(self._tree, {"event": event})
         try:
             source = print_tree(folded)
+            source.encode()
         except EvaluationError as error:
             raise ExpressionError(error.message, source=self.source, position=0) from None
+        except UnicodeEncodeError:
+            message = "not valid Unicode with the event's values"
+            raise ExpressionError(message, source=self.source, position=0) from None
         if len(source) > MAX_BOUND_LENGTH:
             message = f"longer than {MAX_BOUND_LENGTH} characters with the event's values"
             raise ExpressionError(message, source=self.source, position=0)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from inngest.core.expr.compiler import boolean, compile_tree, total
-from inngest.core.expr.errors import EvaluationError
+from inngest.core.expr.errors import BEYOND_PYTHON, EvaluationError
 from inngest.core.expr.functions import FUNCTIONS
 from inngest.core.expr.tree import Call, Conditional, Literal, Logic, Macro, Name, Node, flatten
 from inngest.core.expr.values import truthy
@@ -60,7 +60,7 @@ def _closed(node: Node, bound: set[str]) -> bool:
 def _evaluated(node: Node) -> Node:
     try:
         return Literal(compile_tree(node)({}), position=node.position)
-    except EvaluationError:
+    except (EvaluationError, *BEYOND_PYTHON):
         return node
 
 

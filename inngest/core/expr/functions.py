@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-import msgspec
-
 from inngest.core.expr.errors import EvaluationError
 from inngest.core.expr.regex import PatternError, compile_pattern
 from inngest.core.expr.times import (
@@ -37,6 +35,7 @@ from inngest.core.expr.values import (
     number_text,
     type_name,
 )
+from inngest.core.json import border
 
 _INTEGER: Final = re.compile(r"[+-]?[0-9]{1,20}")
 _DOUBLE: Final = re.compile(
@@ -112,8 +111,8 @@ def _b64decode(text: Any) -> str:
 
 def _json_parse(text: Any) -> Any:
     try:
-        return msgspec.json.decode(_string_argument("json_parse", text))
-    except (msgspec.MsgspecError, ValueError) as error:
+        return border.load(_string_argument("json_parse", text).encode(), "")
+    except ValueError as error:
         raise EvaluationError(f"json_parse() failed: {error}") from None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -21,7 +20,7 @@ def term_value(value: Any) -> str | None:
         return f"s:{value}"
     if value.__class__ is bool:
         return "b:true" if value else "b:false"
-    if is_number(value) and not math.isnan(value):
+    if is_number(value) and value == value:  # not NaN, which is not equal to itself
         return f"n:{number_text(value)}"
     return None
 

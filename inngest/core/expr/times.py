@@ -98,13 +98,13 @@ def parse_date(value: str | float) -> datetime:
         return _parse_date_text(value.strip())
     for scale in (1_000_000_000, 1_000, 1):
         if value >= _YEAR_2000_S * scale:
-            return from_epoch(value / scale) if scale == 1 else EPOCH + _fraction(value, scale)
+            return from_epoch(value) if scale == 1 else _from_fraction(value, scale)
     raise EvaluationError("date() takes an epoch of the year 2000 or later")
 
 
-def _fraction(value: float, scale: int) -> timedelta:
+def _from_fraction(value: float, scale: int) -> datetime:
     try:
-        return timedelta(microseconds=int(value * 1_000_000) // scale)
+        return EPOCH + timedelta(microseconds=int(value * 1_000_000) // scale)
     except OverflowError:
         raise EvaluationError("the time is out of range") from None
 

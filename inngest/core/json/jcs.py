@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 
 from inngest.core.errors import InngestError
+from inngest.core.json.surrogates import lone_surrogate
 
 _MAX_EXACT = 1 << 53
 
@@ -34,7 +35,7 @@ def canonical(value: Any) -> bytes:
     """
     text = _encode(value)
     if b"null" in text:  # which is also how msgspec writes NaN
-        _refuse_non_finite(value, "$")
+        refuse_non_finite(value, "$")
     shape = text.translate(_SHAPE)
     if b"0.0" in shape or b":0e" in shape or b":-0e" in shape or text[:1] in b"-0123456789":
         return canonicalise(text)
@@ -152,40 +153,24 @@ def _decode(raw: bytes) -> Any:
     except RecursionError:
         raise InvalidJson("nested too deeply") from None
     except msgspec.MsgspecError as error:
-        offset = _lone_surrogate(raw)
+        offset = lone_surrogate(raw)
         reason = str(error) if offset is None else f"a lone surrogate is escaped (byte {offset})"
         raise InvalidJson(f"not JSON: {reason}") from error
 
 
-_ESCAPE = re.compile(rb"\\(?:u([0-9a-fA-F]{4})|.)", re.DOTALL).finditer
-
-
-def _lone_surrogate(raw: bytes) -> int | None:
-    """The offset of the first escaped surrogate without its other half."""
-    high_at = high_end = -1
-    for match in _ESCAPE(raw):
-        kind = int(match[1] or b"0", 16) >> 10
-        follows = high_at >= 0 and match.start() == high_end
-        if high_at >= 0 and not (follows and kind == 0x37):
-            return high_at
-        if kind == 0x37 and not follows:
-            return match.start()
-        high_at, high_end = (match.start(), match.end()) if kind == 0x36 else (-1, -1)
-    return high_at if high_at >= 0 else None
-
-
-def _refuse_non_finite(value: Any, path: str) -> None:
+def refuse_non_finite(value: Any, path: str) -> None:
+    """Raises InvalidJson for NaN and infinity, which msgspec writes as null."""
     if isinstance(value, float):
         if not math.isfinite(value):
             raise InvalidJson(f"{path}: JSON has no number {value}")
     elif isinstance(value, dict):
         for name, member in value.items():
             if not isinstance(member, str):
-                _refuse_non_finite(member, f"{path}.{name}")
+                refuse_non_finite(member, f"{path}.{name}")
     elif isinstance(value, list | tuple | set | frozenset):
         for index, item in enumerate(value):
             if not isinstance(item, str):
-                _refuse_non_finite(item, f"{path}[{index}]")
+                refuse_non_finite(item, f"{path}[{index}]")
     elif isinstance(value, msgspec.Struct):
         for name in value.__struct_fields__:
-            _refuse_non_finite(getattr(value, name), f"{path}.{name}")
+            refuse_non_finite(getattr(value, name), f"{path}.{name}")

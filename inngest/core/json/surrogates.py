@@ -20,3 +20,20 @@ def whole(text: bytes) -> bytes:
     if b"\\ud" not in text and b"\\uD" not in text:
         return text
     return _ESCAPE.sub(lambda match: rb"\ufffd" if match[1] else match[0], text)
+
+
+_ANY_ESCAPE = re.compile(rb"\\(?:u([0-9a-fA-F]{4})|.)", re.DOTALL).finditer
+
+
+def lone_surrogate(text: bytes) -> int | None:
+    """The offset of the first escaped surrogate without its other half; None if there is none."""
+    high_at = high_end = -1
+    for match in _ANY_ESCAPE(text):
+        kind = int(match[1] or b"0", 16) >> 10
+        follows = high_at >= 0 and match.start() == high_end
+        if high_at >= 0 and not (follows and kind == 0x37):
+            return high_at
+        if kind == 0x37 and not follows:
+            return match.start()
+        high_at, high_end = (match.start(), match.end()) if kind == 0x36 else (-1, -1)
+    return high_at if high_at >= 0 else None

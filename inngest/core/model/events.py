@@ -11,9 +11,17 @@ import msgspec
 from msgspec import Raw, Struct
 
 from inngest.core.errors import InvalidEvent
-from inngest.core.json.jcs import InvalidJson, canonicalise
+from inngest.core.json import border
+from inngest.core.json.jcs import InvalidJson
 from inngest.core.json.surrogates import whole
-from inngest.core.policy import MAX_EVENTS, MAX_NAME, MAX_SESSION_ID, MAX_SESSION_KEY, MAX_SESSIONS
+from inngest.core.policy import (
+    MAX_EVENTS,
+    MAX_ID,
+    MAX_NAME,
+    MAX_SESSION_ID,
+    MAX_SESSION_KEY,
+    MAX_SESSIONS,
+)
 
 TS_MIN = 315_532_800_000  # 1980-01-01
 TS_MAX = 4_102_444_800_000  # 2100-01-01
@@ -82,8 +90,11 @@ class Event(Struct, dict=True, omit_defaults=True):
 
 
 def decode_event(raw: bytes | memoryview) -> Event:
-    """The inverse of ``Event.encode``. Raises ``msgspec.DecodeError``."""
-    return _decode_event(raw)
+    """The inverse of ``Event.encode``. Raises ``msgspec.DecodeError``, whatever the bytes are."""
+    try:
+        return _decode_event(raw)
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise msgspec.DecodeError(str(error)) from None
 
 
 class _Inbound(Struct, gc=False):
@@ -126,10 +137,10 @@ def parse_body(body: bytes) -> list[Inbound]:
         raise InvalidEvent("Request body must contain an event object or an array of event objects")
     try:
         items = [Inbound(raw) for raw in _decode_all(text)]
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+    except border.UNREADABLE:
         try:
             items = [_parse_one(bytes(raw)) for raw in _decode_list(text)]
-        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        except border.UNREADABLE as error:
             raise InvalidEvent(f"Request body is not valid JSON: {error}") from None
     if len(items) > MAX_EVENTS:
         raise InvalidEvent(f"Cannot have more than {MAX_EVENTS} events in a batch")
@@ -141,7 +152,7 @@ def _parse_one(raw: bytes) -> Inbound:
         return Inbound(_decode_one(raw))
     except msgspec.ValidationError as error:
         return Inbound(None, f"Event is not valid: {error}")
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+    except border.UNREADABLE as error:
         return Inbound(None, f"Event is not valid JSON: {error}")
 
 
@@ -165,14 +176,15 @@ def accept(inbound: Inbound, internal_id: str, now: int, max_size: int, *, inter
     name = raw.name
     if not name:
         raise InvalidEvent("event name is empty")
-    if len(name) > MAX_NAME:
-        raise InvalidEvent(f"event name is longer than {MAX_NAME} characters: {name[:64]}…")
+    if problem := name_problem(name):
+        raise InvalidEvent(f"event name {problem}")
     if not internal and name[:8].lower() == RESERVED:
         raise InvalidEvent(f"event name is reserved for internal use: {name}")
-    data = _object(raw.data, "data")
-    size = len(data) + len(bytes(raw.user))
+    data, user = bytes(raw.data), bytes(raw.user)
+    size = len(data) + len(user)
     if size > max_size:
         raise InvalidEvent(f"Event is over the max size: {size} bytes of data, {max_size} allowed")
+    data = _object(data, "data")
     if not internal and (b'"_inngest"' in data or b"\\u" in data):  # any letter of a key may be escaped
         data = _without_internal(data)
     return Event(
@@ -181,44 +193,43 @@ def accept(inbound: Inbound, internal_id: str, now: int, max_size: int, *, inter
         ts=_timestamp(raw.ts, now),
         received=now,
         data=Raw(data),
-        external_id=raw.id or "",
-        v=raw.v,
-        user=Raw(_object(raw.user, "user")),
+        external_id=_short(raw.id, "id") or "",
+        v=_short(raw.v, "v"),
+        user=Raw(_object(user, "user")),
         sessions=merged_sessions(raw.meta) if raw.meta else None,
     )
 
 
-def _object(raw: Raw, key: str) -> bytes:
-    text = bytes(raw)
+_control = re.compile("[\x00-\x1f\x7f]").search
+
+
+def name_problem(name: str) -> str:
+    """What keeps a text from being an event's name; empty if nothing does. A name with control characters
+    would reach what is stored under names of our own (see ``runs.signal_name``).
+    """
+    if len(name) > MAX_NAME:
+        return f"is longer than {MAX_NAME} characters: {name[:64]}…"
+    if not name.isprintable() and _control(name):
+        return f"holds a control character: {name[:64]!r}"
+    return ""
+
+
+def _short(text: str | None, field: str) -> str | None:
+    if text is not None and len(text) > MAX_ID:
+        raise InvalidEvent(f"event {field} is longer than {MAX_ID} characters: {text[:64]}…")
+    return text
+
+
+def _object(text: bytes, key: str) -> bytes:
     if text[:1] == b"{":
-        _check(text, key)
+        try:
+            border.load(text, key)
+        except InvalidJson as error:
+            raise InvalidEvent(f"event {key} is not valid: {error}") from None
         return text
     if not text or text == b"null":
         return b"{}"
     raise InvalidEvent(f"event {key} must be an object")
-
-
-_MAX_DIGITS = 308
-"""Of an integer that is a double for certain."""
-_digits = re.compile(rb"[0-9]{2}").search
-_too_many_digits = re.compile(rb"(?<![0-9])[0-9]{%d}" % (_MAX_DIGITS + 1)).search
-
-
-def _check(text: bytes, key: str) -> None:
-    """What msgspec leaves undecoded it does not check for UTF-8 and the range of numbers. Such an event would
-    be accepted and never run.
-    """
-    try:
-        msgspec.json.decode(text)
-        # Of so many digits in a row two samples would be digits.
-        suspect = bool(len(text) > _MAX_DIGITS and _digits(text[::150]) and _too_many_digits(text))
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        suspect = True
-    if suspect:
-        try:
-            canonicalise(text)
-        except (InvalidJson, RecursionError) as error:
-            raise InvalidEvent(f"event {key} is not valid: {error}") from None
 
 
 def _without_internal(data: bytes) -> bytes:
@@ -233,10 +244,11 @@ def _without_internal(data: bytes) -> bytes:
 def _timestamp(ts: float | None, now: int) -> int:
     if ts is None or ts == 0:
         return now
-    if ts != ts or int(ts) != ts:
-        raise InvalidEvent(f"event ts must be an integer of milliseconds: {ts}")
     if not TS_MIN <= ts <= TS_MAX:
-        raise InvalidEvent(f"event ts must be between 1980-01-01 and 2100-01-01, in milliseconds: {ts:.0f}")
+        shown = str(ts)[:40]
+        raise InvalidEvent(f"event ts must be between 1980-01-01 and 2100-01-01, in milliseconds: {shown}")
+    if int(ts) != ts:
+        raise InvalidEvent(f"event ts must be an integer of milliseconds: {ts}")
     return int(ts)
 
 
@@ -245,14 +257,17 @@ class _Meta(Struct):
     propagated_sessions: dict[str, str | int | float | None] | None = None
 
 
+_decode_meta = msgspec.json.Decoder(_Meta | None).decode
+
+
 def merged_sessions(raw: Raw) -> dict[str, str] | None:
     """The sessions of an event's ``meta``: its own override, or cut, those it inherits (section 2.2).
 
     Raises InvalidEvent.
     """
     try:
-        meta = msgspec.json.decode(raw, type=_Meta | None)
-    except msgspec.DecodeError as error:
+        meta = _decode_meta(raw)
+    except border.UNREADABLE as error:
         raise InvalidEvent(f"event meta is not valid: {error}") from None
     if meta is None or meta.sessions is None:
         return None

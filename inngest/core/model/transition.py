@@ -36,7 +36,8 @@ class Once(_Effect, tag="once"):
     """The function has decided on an event, ``key``, which was accepted at ``at``. Wins if it had not before.
 
     The store remembers it until the event stream is done with all that was accepted up to then: ``forget`` is
-    the time before which nothing is delivered again. With ``mark`` unset it only looks.
+    the time before which nothing is delivered again. What was accepted before that has been decided on. With
+    ``mark`` unset it only looks.
     """
 
     key: str

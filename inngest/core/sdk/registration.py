@@ -12,11 +12,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, cast
 from urllib.parse import urlsplit
 
-import msgspec
 from msgspec import Struct
 
 from inngest.core.errors import InvalidFunction
+from inngest.core.json import border
 from inngest.core.json.jcs import InvalidJson, canonical
+from inngest.core.json.surrogates import whole
+from inngest.core.model.events import name_problem
 from inngest.core.model.functions import (
     DEFAULT_RETRIES,
     MAX_RETRIES,
@@ -32,6 +34,7 @@ from inngest.core.model.functions import (
     Trigger,
 )
 from inngest.core.model.ids import app_uuid, function_uuid
+from inngest.core.policy import MAX_FUNCTIONS, MAX_LIMIT, MAX_PERIOD, MAX_SLUG, MAX_TEXT
 from inngest.core.sdk.registration_fields import Fields
 from inngest.core.timing.cron import InvalidCron, parse_cron
 from inngest.core.timing.durations import (
@@ -100,7 +103,7 @@ def parse_registration(body: bytes | Mapping[str, Any]) -> Registration:
     top = Fields(request, problems)
     language, version = _sdk(top)
     _refuse_vulnerable(language, version)
-    name = top.text("appName") or top.text("app_id")
+    name = top.text("appName", most=MAX_SLUG) or top.text("app_id", most=MAX_SLUG)
     if not name and not problems:
         problems.append(InvalidFunction("App ID required"))
     url = _url(top, "url")
@@ -112,8 +115,8 @@ def parse_registration(body: bytes | Mapping[str, Any]) -> Registration:
         url=url,
         sdk_language=language,
         sdk_version=version,
-        framework=top.text("framework"),
-        version=top.text("appVersion"),
+        framework=top.text("framework", most=MAX_TEXT),
+        version=top.text("appVersion", most=MAX_TEXT),
         checksum=_checksum(request),
     )
     functions = _functions(top, app)
@@ -150,9 +153,9 @@ def normalise_url(url: str) -> str:
 
 def _decode(body: bytes) -> Mapping[str, Any]:
     try:
-        request = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidRegistration([InvalidFunction(f"Invalid request: not JSON: {error}")]) from None
+        request = border.load(whole(body), "")
+    except InvalidJson as error:
+        raise InvalidRegistration([InvalidFunction(f"Invalid request: {error}")]) from None
     if not isinstance(request, dict):
         raise InvalidRegistration([InvalidFunction("Invalid request: the body must be a JSON object")])
     return request
@@ -176,9 +179,9 @@ def _checksum(request: Mapping[str, Any]) -> str:
 
 def _sdk(top: Fields) -> tuple[str, str]:
     """Language and version: ``js:v4.24.0``, or apart, as in the answer to an in-band sync."""
-    language, _, version = top.text("sdk").partition(":")
-    language = language or top.text("sdk_language")
-    version = version or top.text("sdk_version")
+    language, _, version = top.text("sdk", most=MAX_TEXT).partition(":")
+    language = language or top.text("sdk_language", most=MAX_TEXT)
+    version = version or top.text("sdk_version", most=MAX_TEXT)
     return language.removeprefix("inngest-"), version.removeprefix("v")
 
 
@@ -197,7 +200,7 @@ def _refuse_vulnerable(language: str, version: str) -> None:
 
 
 def _url(fields: Fields, name: str) -> str:
-    url = fields.text(name, required=True)
+    url = fields.text(name, required=True, most=MAX_TEXT)
     if not url:
         return ""
     try:
@@ -227,7 +230,7 @@ def _scheme(url: str) -> str:
 def _functions(top: Fields, app: App) -> list[Function]:
     functions = []
     places: dict[str, str] = {}
-    for entry in top.objects("functions"):
+    for entry in top.objects("functions", most=MAX_FUNCTIONS):
         fn = _function(entry, app)
         if fn.slug and (place := places.setdefault(fn.slug, entry.path)) != entry.path:
             entry.rooted(f'{entry.path} "{fn.slug}"').fail(f"is the id of {place} too", "id")
@@ -236,7 +239,7 @@ def _functions(top: Fields, app: App) -> list[Function]:
 
 
 def _function(entry: Fields, app: App) -> Function:
-    slug = entry.text("id") or _slug(entry.text("name"))
+    slug = entry.text("id", most=MAX_SLUG) or _slug(entry.text("name", most=MAX_SLUG))
     fn = entry.rooted(f'{entry.path} "{slug}"' if slug else entry.path)
     if not slug and not fn.has("name"):
         fn.fail("is missing", "id")
@@ -246,7 +249,7 @@ def _function(entry: Fields, app: App) -> Function:
     function = Function(
         id=function_uuid(app.name, slug),
         slug=slug,
-        name=fn.text("name", required=True),
+        name=fn.text("name", required=True, most=MAX_SLUG),
         app=app.name,
         app_id=app.id,
         url=url,
@@ -308,7 +311,7 @@ def _trigger(fields: Fields) -> Trigger:
         return Trigger()
     if fields.has("event"):
         return Trigger(
-            event=fields.text("event", most=MAX_TRIGGER_LENGTH, code="event_name_invalid"),
+            event=_event_name(fields),
             expression=fields.expression("expression"),
         )
     code = "schedule_invalid"
@@ -320,6 +323,14 @@ def _trigger(fields: Fields) -> Trigger:
             fields.fail(str(error), "cron", code=code)
     jitter = fields.duration("jitter", low=SECOND_MS, high=5 * MINUTE_MS, default=0, zero=0, code=code)
     return Trigger(cron=cron, jitter=jitter)
+
+
+def _event_name(fields: Fields) -> str:
+    code = "event_name_invalid"
+    name = fields.text("event", required=True, most=MAX_TRIGGER_LENGTH, code=code)
+    if problem := name_problem(name):
+        fields.fail(problem, "event", code=code)
+    return name
 
 
 # -- flow control
@@ -339,7 +350,7 @@ def _concurrency(fn: Fields) -> tuple[list[Concurrency], Concurrency | None]:
 
 
 def _limit(fields: Fields, *, low: int) -> Concurrency:
-    limit = fields.whole("limit", low=low, code="concurrency_limit_invalid")
+    limit = fields.whole("limit", low=low, high=MAX_LIMIT, code="concurrency_limit_invalid")
     key = fields.expression("key")
     scope = fields.text("scope").lower() or "fn"  # the Go SDK writes Fn
     if scope not in {"fn", "env", "account"}:
@@ -355,9 +366,9 @@ def _throttle(fn: Fields) -> Throttle | None:
     if fields is None:
         return None
     return Throttle(
-        limit=fields.whole("limit", low=1),
-        period=fields.duration("period", low=SECOND_MS),
-        burst=fields.whole("burst", low=0, default=0),
+        limit=fields.whole("limit", low=1, high=MAX_LIMIT),
+        period=fields.duration("period", low=SECOND_MS, high=MAX_PERIOD),
+        burst=fields.whole("burst", low=0, high=MAX_LIMIT, default=0),
         key=fields.expression("key"),
     )
 
@@ -368,7 +379,7 @@ def _rate_limit(fn: Fields) -> RateLimit | None:
     limit = None
     if fields is not None:
         limit = RateLimit(
-            limit=fields.whole("limit", low=1),
+            limit=fields.whole("limit", low=1, high=MAX_LIMIT),
             period=fields.duration("period", low=1, high=DAY_MS),
             key=fields.expression("key"),
         )
@@ -420,7 +431,7 @@ def _cancel(fields: Fields) -> Cancel:
         except InvalidDuration as error:
             fields.fail(f"neither a date nor a duration: {error}", "timeout")
     return Cancel(
-        event=fields.text("event", required=True, most=MAX_TRIGGER_LENGTH, code="event_name_invalid"),
+        event=_event_name(fields),
         condition=fields.expression("if", variables=_PAUSE, restrictive=True),
         timeout=timeout,
     )

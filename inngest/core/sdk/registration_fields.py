@@ -95,9 +95,9 @@ class Fields:
         if value == 0 and zero is not None:
             return zero
         if value < low:
-            self.fail(f"must be at least {low}, not {value}", name, code=code)
+            self.fail(f"must be at least {low}, not {_kind(value)}", name, code=code)
         elif high is not None and value > high:
-            self.fail(f"must be at most {high}, not {value}", name, code=code)
+            self.fail(f"must be at most {high}, not {_kind(value)}", name, code=code)
         return value
 
     def duration(
@@ -188,8 +188,12 @@ class Fields:
         return Fields(value, self.problems, where=self.where, path=path)
 
 
-@lru_cache(maxsize=1024)
 def _plain(name: str) -> str:
+    return _known_plain(name) if len(name) <= 64 else name.replace("_", "").lower()
+
+
+@lru_cache(maxsize=1024)
+def _known_plain(name: str) -> str:
     return name.replace("_", "").lower()
 
 
@@ -199,7 +203,8 @@ def _kind(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, int | float):
-        return str(value)
+        text = str(value)
+        return text if len(text) <= 40 else f"{text[:40]}…"
     if isinstance(value, list):
         return "a list"
     return "null" if value is None else "an object"

@@ -6,14 +6,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Meta, Raw, Struct
 from msgspec.json import Decoder
 
+from inngest.core.json import border
+from inngest.core.json.jcs import InvalidJson
 from inngest.core.json.surrogates import whole
-from inngest.core.policy import MAX_OPS
+from inngest.core.model.events import name_problem
+from inngest.core.policy import MAX_OPS, MAX_SIGNAL, MAX_STEP_ID
+from inngest.core.sdk.options import check_headers, check_payload, check_texts
 from inngest.core.timing.durations import parse_http_retry_after
 
 NO_RETRY = "x-inngest-no-retry"
@@ -52,7 +56,9 @@ _OPS = {op.value: op for op in Op}
 
 
 class Step(Struct, gc=False):
-    """One reported op. ``data`` and ``error`` are the JSON text as it was sent, empty if absent."""
+    """One reported op. ``data`` and ``error`` are the JSON text as it was sent, empty if absent. Like
+    ``opts`` they have passed the border.
+    """
 
     id: str
     op: Op
@@ -102,9 +108,12 @@ def has_failed(answer: Answer) -> bool:
     return isinstance(answer, Failure)
 
 
+_Nanoseconds = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
+
+
 class _Timing(Struct):
-    a: int = 0
-    b: int = 0
+    a: _Nanoseconds = 0
+    b: _Nanoseconds = 0
 
 
 class _WireOp(Struct, gc=False):
@@ -112,14 +121,14 @@ class _WireOp(Struct, gc=False):
     op: str = ""
     name: str | None = None
     displayName: str | None = None  # noqa: N815 (as on the wire)
-    opts: dict[str, Any] | None = None
+    opts: Raw = Raw()
     data: Raw = Raw()
     error: Raw = Raw()
     timing: Raw = Raw()
 
 
 class _Stream(Struct):
-    status: int | None = None
+    status: Annotated[int, Meta(ge=100, le=599)] | None = None
     headers: dict[str, Any] | None = None
     body: Raw = Raw()
     error: str | None = None
@@ -131,7 +140,7 @@ _decode_op = Decoder(_WireOp).decode
 _decode_ops = Decoder(list[_WireOp]).decode
 _decode_stream = Decoder(_Stream).decode
 _decode_text = Decoder(str).decode
-_decode_any = Decoder().decode
+_decode_timing = Decoder(_Timing | None).decode
 _encode = msgspec.json.Encoder().encode
 
 
@@ -151,7 +160,10 @@ def read(status: int, headers: Mapping[str, str], body: bytes, now: int) -> Answ
 def _read_stream(headers: Mapping[str, str], body: bytes, now: int) -> Answer:
     try:
         inner = _decode_stream(whole(body.strip()))
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raw = bytes(inner.body)
+        if raw[:1] == b'"':
+            raw = _decode_text(raw).encode()
+    except border.UNREADABLE as error:
         return failure(
             "The streamed response ended before its JSON was complete",
             code="http_not_ok",
@@ -162,15 +174,17 @@ def _read_stream(headers: Mapping[str, str], body: bytes, now: int) -> Answer:
         return failure(inner.error, code="http_not_ok", status=201)
     if inner.status is None:
         return failure("The streamed response has no status", code="http_not_ok", status=201)
-    merged = {**headers, **{str(k).lower(): str(v) for k, v in (inner.headers or {}).items()}}
+    named = (inner.headers or {}).items()
+    merged = {**headers, **{name.lower(): str(value) for name, value in named if _is_scalar(value)}}
     if inner.noRetry:
         merged[NO_RETRY] = "true"
     if inner.retryAt:
         merged["retry-after"] = inner.retryAt
-    raw = bytes(inner.body)
-    if raw[:1] == b'"':
-        raw = _decode_text(raw).encode("utf-8", "surrogatepass")
     return _read(inner.status, merged, raw, now)
+
+
+def _is_scalar(value: Any) -> bool:
+    return value is not None and not isinstance(value, dict | list)
 
 
 def _read(status: int, headers: Mapping[str, str], body: bytes, now: int) -> Answer:
@@ -184,21 +198,33 @@ def _read(status: int, headers: Mapping[str, str], body: bytes, now: int) -> Ans
     if status == 206:
         return _reported(body, version, no_retry, retry_at)
     if 200 <= status < 300:
-        return Returned(output=_json_text(body), request_version=version)
+        try:
+            return Returned(output=_json_text(body, "output"), request_version=version)
+        except InvalidJson as error:
+            return _refused("The function returned what cannot be taken", error, body, status, no_retry)
+    try:
+        problem = error_object(_json_text(body, "error"))
+    except InvalidJson as error:
+        problem = _refused("The function failed with what cannot be shown", error, body).error
     return Failure(
-        error=error_object(_json_text(body)),
-        no_retry=no_retry,
-        retry_at=retry_at,
-        status=status,
-        request_version=version,
+        error=problem, no_retry=no_retry, retry_at=retry_at, status=status, request_version=version
     )
+
+
+def _refused(message: str, error: Exception, body: bytes, status: int = 0, no_retry: bool = False) -> Failure:
+    excerpt = body[:_EXCERPT].decode("utf-8", "replace")
+    return failure(f"{message}: {error}", status=status, no_retry=no_retry, detail=excerpt)
+
+
+_MAX_VERSION = 1 << 31
 
 
 def _version(text: str | None) -> int | None:
     try:
-        return int(text) if text is not None else None
+        version = int(text) if text is not None else None
     except ValueError:
         return None
+    return version if version is not None and abs(version) < _MAX_VERSION else None
 
 
 def _reported(body: bytes, version: int | None, no_retry: bool, retry_at: int) -> Answer:
@@ -207,13 +233,16 @@ def _reported(body: bytes, version: int | None, no_retry: bool, retry_at: int) -
         return failure("The SDK answered 206 without a body", status=206)
     try:
         wire = _decode_ops(text) if text[:1] == b"[" else [_decode_op(text)]
-        steps = [_step(op, place) for place, op in enumerate(wire)]
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError, ValueError) as error:
+    except border.UNREADABLE as error:
         return failure(f"The SDK answered 206 with a body that is not a list of steps: {error}", status=206)
-    if len(steps) > MAX_OPS:
+    if len(wire) > MAX_OPS:
         return failure(
-            f"The SDK reported {len(steps)} steps at once; {MAX_OPS} are allowed", status=206, no_retry=True
+            f"The SDK reported {len(wire)} steps at once; {MAX_OPS} are allowed", status=206, no_retry=True
         )
+    try:
+        steps = [_step(op, place) for place, op in enumerate(wire)]
+    except ValueError as error:
+        return failure(f"The SDK reported what cannot be taken: {error}", status=206, no_retry=no_retry)
     return Reported(steps=steps, request_version=version, no_retry=no_retry, retry_at=retry_at)
 
 
@@ -221,16 +250,20 @@ def read_steps(raw: bytes) -> list[Step]:
     """The ops of a checkpoint (section 5.7). Raises ValueError naming the bad one."""
     try:
         return [_step(op, place) for place, op in enumerate(_decode_ops(raw))]
-    except msgspec.DecodeError as error:
+    except border.UNREADABLE as error:
         raise ValueError(str(error)) from None
 
 
-def _step(wire: _WireOp, place: int) -> Step:
+def _step(wire: _WireOp, index: int) -> Step:
+    """Raises ValueError, which names what cannot be taken, and its place."""
     op = _OPS.get(wire.op.lower())
     if op is None:
-        raise ValueError(f"unknown op {wire.op!r} at index {place}")
+        raise ValueError(f"unknown op {wire.op[:64]!r} at index {index}")
     if not wire.id and op is not Op.NONE:
-        raise ValueError(f"op {wire.op} at index {place} has no id")
+        raise ValueError(f"op {wire.op} at index {index} has no id")
+    place = f"steps[{index}]"
+    if len(wire.id) > MAX_STEP_ID or not (wire.id.isascii() and wire.id.isprintable()):
+        raise InvalidJson(f"{place}.id: must be at most {MAX_STEP_ID} characters of printable ASCII")
     timing = _timing(wire.timing)
     name = wire.name or ""
     return Step(
@@ -238,20 +271,59 @@ def _step(wire: _WireOp, place: int) -> Step:
         op=op,
         label=wire.displayName or name or wire.id,
         name=name,
-        opts=wire.opts or {},
-        data=_present(wire.data),
-        error=_present(wire.error),
+        opts=_options(wire, op, name, place),
+        data=_passed(wire.data, f"{place}.data"),
+        error=_passed(wire.error, f"{place}.error"),
         started=timing.a // 1_000_000,
         duration=timing.b // 1_000_000,
     )
+
+
+_TEXTS = {
+    Op.SLEEP: ("duration",),
+    Op.WAIT: ("event", "if", "timeout"),
+    Op.INVOKE: ("function_id", "timeout"),
+    Op.SIGNAL: ("signal", "timeout", "conflict"),
+    Op.GATEWAY: ("url", "method"),
+    Op.AI_GATEWAY: ("url", "auth_key", "format"),
+}
+"""Options that are texts."""
+
+
+def _options(wire: _WireOp, op: Op, name: str, step: str) -> dict[str, Any]:
+    place = f"{step}.opts"
+    raw = _present(wire.opts)
+    opts = border.load(raw, place) if raw else {}
+    if not isinstance(opts, dict):
+        raise InvalidJson(f"{place}: must be an object")
+    check_texts(opts, _TEXTS.get(op, ()), place)
+    match op:
+        case Op.WAIT:
+            if problem := name_problem(opts.get("event") or name):
+                raise InvalidJson(f"{step}: the name of the event {problem}")
+        case Op.SIGNAL:
+            if len(opts.get("signal") or name) > MAX_SIGNAL:
+                raise InvalidJson(f"{step}: the signal's name is longer than {MAX_SIGNAL} characters")
+        case Op.INVOKE:
+            check_payload(opts, place)
+        case Op.GATEWAY | Op.AI_GATEWAY:
+            check_headers(opts, place)
+    return opts
+
+
+def _passed(raw: Raw, place: str) -> bytes:
+    text = _present(raw)
+    if text:
+        border.load(text, place)
+    return text
 
 
 def _timing(raw: Raw) -> _Timing:
     if not raw:
         return _NO_TIMING
     try:
-        return msgspec.json.decode(raw, type=_Timing | None) or _NO_TIMING
-    except msgspec.ValidationError:
+        return _decode_timing(raw) or _NO_TIMING
+    except border.UNREADABLE:
         return _NO_TIMING  # informative only
 
 
@@ -263,26 +335,33 @@ def _present(raw: Raw) -> bytes:
     return b"" if text == b"null" else text
 
 
-def _json_text(body: bytes) -> bytes:
-    """The body as JSON text: what is not JSON becomes a string, what was encoded twice is unwrapped."""
+def _json_text(body: bytes, place: str) -> bytes:
+    """The body as JSON text: what is not JSON becomes a string, what was encoded twice is unwrapped.
+
+    Raises InvalidJson for JSON that cannot pass.
+    """
     text = body.strip()
     if not text:
         return b"null"
-    try:
-        if text[:1] == b'"':
-            inner = _decode_text(text)
-            if inner[:1] == "{":
-                raw = inner.encode("utf-8", "surrogatepass")
-                try:
-                    _decode_any(raw)
-                except msgspec.DecodeError:
-                    return text
-                return raw
-            return text
-        _decode_any(text)
-        return text
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+    value = _load_json(text, place)
+    if value is _NOT_JSON:
         return _encode(body.decode("utf-8", "replace"))
+    if isinstance(value, str) and value[:1] == "{":
+        inner = whole(value.encode())
+        return text if _load_json(inner, place) is _NOT_JSON else inner
+    return text
+
+
+_NOT_JSON = object()
+
+
+def _load_json(text: bytes, place: str) -> Any:
+    try:
+        return border.load(text, place)
+    except InvalidJson:
+        if border.is_json(text):
+            raise
+        return _NOT_JSON
 
 
 class _Error(Struct):
@@ -298,11 +377,11 @@ _decode_error = Decoder(_Error).decode
 
 def error_object(raw: bytes) -> bytes:
     """A run error in its one shape ``{error, name, message, stack, cause}`` from whatever an SDK sent
-    (section 3.2).
+    (section 3.2), as JSON text that has passed the border or text of any other kind.
     """
     try:
         found = _decode_error(raw)
-    except (msgspec.DecodeError, RecursionError):
+    except border.UNREADABLE:
         value = _loose(raw)
         found = _Error(message=value if isinstance(value, str) else None, stack=None)
         if not isinstance(value, str):
@@ -319,8 +398,8 @@ def error_object(raw: bytes) -> bytes:
 
 def _loose(raw: bytes) -> Any:
     try:
-        value = _decode_any(raw)
-    except (msgspec.DecodeError, RecursionError):
+        value = msgspec.json.decode(raw)
+    except border.UNREADABLE:
         return raw.decode("utf-8", "replace")
     if isinstance(value, dict) and isinstance(value.get("message"), str):
         return value["message"]

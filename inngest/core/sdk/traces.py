@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
+from inngest.core.json.border import UNREADABLE
 from inngest.core.model.history import History, Outcome, What
 from inngest.core.model.records import RunRecord
 from inngest.core.model.runs import RunStatus, digest
@@ -221,7 +222,7 @@ def _attempt_span(record: RunRecord, entry: History, name: str, identity: str) -
         op=op,
         type=info.get("type") or _TYPES.get(entry.op, ""),
         attempts=1,
-        input=msgspec.json.encode(given) if given is not None else None,
+        input=given.encode() if isinstance(given, str) else None,
         output=entry.value if ok else None,
         error=None if ok else entry.value,
         children=[],
@@ -284,7 +285,10 @@ def _result(op: StepOp | None, value: bytes | None) -> tuple[bytes | None, bytes
         return value, None
     if not value.startswith(b"{"):  # null: timed out
         return value, None
-    wrapped = _unwrap(value)
+    try:
+        wrapped = _unwrap(value)
+    except UNREADABLE:  # the data store is not ours alone
+        return value, None
     if wrapped.error:
         return None, bytes(wrapped.error)
     return bytes(wrapped.data) or b"null", None

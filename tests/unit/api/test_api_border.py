@@ -130,6 +130,8 @@ async def test_a_store_that_is_down_is_a_503(world: World, monkeypatch: pytest.M
     status, body = await world.ask("GET", "/v1/events")
     assert (status, body["status"]) == (503, 503)
     assert "secret" not in body["error"]
+    async with world.client.get("/v1/events") as answer:
+        assert answer.headers["Retry-After"] == "1"
 
 
 async def test_any_origin_may_read_answers_and_errors(world: World) -> None:

@@ -42,7 +42,7 @@ async def test_reported_steps_are_kept(world: World) -> None:
     assert run is not None
     assert run.steps == {"id-one": b'{"data":1}', "id-two": b'{"data":null}'}
     await world.index()
-    history = await world.data.history(run.id)
+    history = (await world.data.history([run.id]))[run.id]
     assert [entry.name for entry in history if entry.what is What.ATTEMPT] == ["one", "two"]
 
 

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 from api_world import APP, ORDER, T0, Sync, World, failed, reported, returned, step_run
+from streams import events_of
 
 from inngest.core.model.events import INVOKED
-from inngest.core.model.ids import hashed_step_id
+from inngest.core.model.ids import hashed_step_id, is_ulid
 from inngest.core.model.runs import RunStatus
 from inngest.core.timing.times import rfc3339
 
@@ -398,8 +399,7 @@ async def test_a_function_is_invoked(world: World) -> None:
     mutation = "mutation I($d: Map) { invokeFunction(functionSlug: %s, data: $d, user: {id: 1}) }"
     assert await world.query(mutation % '"shop-order"', d={"k": [1]}) == {"invokeFunction": True}
     delivery = await world.stream.fetch("runner", 10, 0)
-    assert delivery is not None
-    (event,) = delivery.events
+    (event,) = events_of(delivery)
     assert (event.name, event.value["data"]["k"], event.value["user"]) == (INVOKED, [1], {"id": 1})
     assert "nope" in await world.error(mutation % '"nope"')
 
@@ -438,6 +438,12 @@ async def test_a_run_is_repeated_from_a_step(world: World) -> None:
     assert state is not None
     assert state.steps == {"id-a": b'{"data":1}', "z": b"null"}
     assert state.stack == ["id-a", "z"]
+    await world.index()
+    told = await world.data.history([run, again])
+    ids = [entry.id for entries in told.values() for entry in entries]
+    assert len(told[again]) > 3
+    assert all(map(is_ulid, ids))
+    assert len(set(ids)) == len(ids)
     await world.index()
     trace = (await world.query(RUN, id=again))["run"]["trace"]
     assert [(span["stepID"], span["stepOp"], span["status"]) for span in trace["childrenSpans"]] == [

@@ -6,6 +6,7 @@ import json
 import pytest
 from api_world import APP, ORDER, T0, World, reported, returned, step_run
 from msgspec.structs import replace
+from streams import events_of
 
 from inngest.api.events import SEED
 from inngest.core.model.events import INVOKED
@@ -107,8 +108,7 @@ async def test_a_function_is_invoked_by_name(world: World) -> None:
     status, answer = await world.ask("POST", "/invoke/shop-order", body)
     assert status == answer["status"] == 200
     delivery = await world.stream.fetch("runner", 10, 0)
-    assert delivery is not None
-    (event,) = delivery.events
+    (event,) = events_of(delivery)
     assert (event.id, event.name, event.external_id, event.v) == (answer["id"], INVOKED, "mine", "2")
     assert event.value["data"] == {
         "k": 1,
@@ -131,6 +131,16 @@ async def test_a_function_is_invoked_without_a_payload(world: World) -> None:
     assert await world.stream.backlog("runner") == 1
 
 
+async def test_an_invocation_that_is_too_large_for_the_stream_is_refused(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(world.stream, "largest", 1000)
+    status, body = await world.ask("POST", "/invoke/shop-order", {"data": {"x": "y" * 1000}})
+    assert status == body["status"] == 413
+    assert "the event stream takes 1000" in body["error"]
+    assert await world.stream.backlog("runner") == 0
+
+
 @pytest.mark.parametrize(
     ("slug", "body", "status"),
     [
@@ -146,4 +156,4 @@ async def test_a_bad_invocation_is_refused(world: World, slug: str, body: bytes,
     assert (answer, told["status"]) == (status, status)
     assert told["error"]
     assert await world.stream.backlog("runner") == 0
-    assert await world.data.count_events(EventFilter(internal=True)) == 0
+    assert await world.data.events(EventFilter(internal=True), limit=9) == []

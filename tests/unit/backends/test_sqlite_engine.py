@@ -291,7 +291,7 @@ class Chaos:
             ),
             TakePause(id=pause.id),
             Emit(event=b"event"),
-            Record(entry=History(what=What.ATTEMPT, run=run, fn=FN, at=world.now)),
+            Record(entry=History(id=f"{run}:1", what=What.ATTEMPT, run=run, fn=FN, at=world.now)),
             ResetAttempts(
                 job=leased.item.job if leased else "none",
                 epoch=leased.item.epoch if leased else 0,
@@ -429,7 +429,7 @@ async def test_nothing_piles_up(world: World) -> None:
                 leased.item.run, save, PutPause(pause=_pause(runs[0])), Complete(), lease=leased
             )
         for run in runs:
-            entry = History(what=What.ENDED, run=run.id, fn=FN, at=world.now)
+            entry = History(id=f"{run.id}:2", what=What.ENDED, run=run.id, fn=FN, at=world.now)
             await world.commit(run.id, EndRun(status=RunStatus.COMPLETED), Record(entry=entry))
         await store.events.ack((await store.events.take(1000)).token)
         await store.history.ack((await store.history.take(1000)).token)

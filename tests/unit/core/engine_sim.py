@@ -529,6 +529,7 @@ class World:
         ends = Counter(entry.run for entry in self.history if entry.what is What.ENDED)
         begun = {entry.run for entry in self.history if entry.what is What.SCHEDULED}
         assert ends == dict.fromkeys(begun, 1), "each run ends once"
+        assert len({entry.id for entry in self.history}) == len(self.history), "an identity is used twice"
         told = Counter(e.value["data"]["run_id"] for e in self.events if e.name == FINISHED)
         assert told == ends, "each end is told once"
         for entry in self.history:

@@ -391,7 +391,7 @@ async def test_history_tells_of_each_step() -> None:
     assert (entry.started, entry.at, entry.info) == (
         NOW + 5,
         NOW + 8,
-        {"type": "step.sendEvent", "input": [1]},
+        {"type": "step.sendEvent", "input": "[1]"},
     )
     assert msgspec.json.decode(msgspec.json.encode(entry), type=type(entry)) == entry
 

@@ -12,13 +12,20 @@ end
 -- As many of those that nobody will ask for any more are forgotten at once.
 local FORGOTTEN = 64
 
+-- The member without a name has as its score the time before which all is forgotten: an event of before
+-- comes from a runner that stood still for very long, and was decided on by another.
 function effects.once(key, at, forget, mark)
   local seen = TAG .. 'seen'
-  if call('ZSCORE', seen, key) then
+  local got = call('ZMSCORE', seen, key, '')
+  local horizon = tonumber(got[2] or 0)
+  if got[1] or at < horizon then
     return false
   end
   if mark then
     call('ZADD', seen, at, key)
+    if forget > horizon then
+      call('ZADD', seen, 'GT', forget, '')
+    end
     if forget > 0 then
       local old = call('ZRANGE', seen, '-inf', '(' .. text(forget), 'BYSCORE', 'LIMIT', 0, FORGOTTEN)
       if #old > 0 then

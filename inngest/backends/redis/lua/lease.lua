@@ -1,5 +1,5 @@
 -- KEYS: the ring. ARGV: prefix, time, queue, limit, for ms, worker, request, '1' if the reply to it was lost,
--- bytes of states wanted at most.
+-- bytes of states wanted at most, who listens.
 -- Reply: {ms until more falls due or -1, whether more is ready, items, states of their runs, the time}.
 
 local QUEUE, LIMIT, MS = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
@@ -70,4 +70,7 @@ for _, key in ipairs({ due_key(QUEUE), PREFIX .. 'wake:' .. QUEUE, PREFIX .. 'le
   end
 end
 local more = reconsidering or ring_size(QUEUE) > 0
+if not more then
+  say_quiet(QUEUE, next_in, ARGV[10])
+end
 return { next_in, more and 1 or 0, items, states, NOW }

@@ -14,7 +14,7 @@ for _, fn in ipairs(cmsgpack.unpack(ARGV[6])) do
   call('HSET', key, 'limits', fn[3], 'emission', fn[4], 'tolerance', fn[5])
   if before[1] and (before[1] ~= fn[3] or tonumber(before[2]) ~= fn[4] or tonumber(before[3]) ~= fn[5]) then
     reconsider(fn[1])
-    wake_workers(CALLS_QUEUE)
+    say(CALLS_QUEUE, '0')
   end
 end
 send_wakes()
