@@ -14,6 +14,7 @@ from inngest.core.model.transition import (
     Emit,
     EndRun,
     Enqueue,
+    EnqueueFirst,
     ForcePlan,
     PutPause,
     ResetAttempts,
@@ -339,6 +340,39 @@ async def test_a_discovery_that_loses_leaves_planning_forced(engine: Bench) -> N
     assert state.force_plan
 
 
+# -- the first that is free --
+
+
+async def test_of_several_items_the_first_is_queued_whose_job_was_never_used(engine: Bench) -> None:
+    run = await engine.create(start=False)
+    items = [engine.item(run, job=job) for job in "abc"]
+    await engine.commit(engine.enqueue(run, job="a"), run=run.id)
+    await engine.complete(await engine.one())
+    first = EnqueueFirst(items=items)
+    assert await engine.won(first, run=run.id) == [True]
+    assert [item.job for item in await engine.items(run.id)] == ["b"]
+    assert await engine.won(first, first, run=run.id) == [True, False]
+    assert await engine.jobs() == ["b", "c"]
+    assert await engine.won(first, run=run.id) == [False]
+
+
+async def test_without_items_or_a_run_there_is_no_first(engine: Bench) -> None:
+    run = await engine.create(start=False)
+    assert await engine.won(EnqueueFirst(items=[]), run=run.id) == [False]
+    await engine.commit(EndRun(status=RunStatus.FAILED), run=run.id)
+    assert await engine.won(EnqueueFirst(items=[engine.item(run)]), run=run.id) == [False]
+    assert await engine.lease() == []
+
+
+async def test_the_first_that_is_free_goes_where_the_runs_items_go_and_may_be_taken(engine: Bench) -> None:
+    run = await engine.create()
+    committed = await engine.complete(
+        await engine.one(), EnqueueFirst(items=[engine.item(run, job="next")]), take=True
+    )
+    assert committed.next is not None
+    assert committed.next.item.partition == run.work.id
+
+
 # -- schedules --
 
 
@@ -370,6 +404,30 @@ async def test_all_schedules_can_be_dropped(engine: Bench) -> None:
     await engine.commit(_crons(engine))
     assert await _queued(engine) == []
     assert (await engine.store.stats()).queued == 0
+
+
+async def test_schedules_of_an_older_registry_take_nothing_back(engine: Bench) -> None:
+    first = engine.now + HOUR
+    assert await engine.won(_crons(engine, "new", version=3)) == [True]
+    assert await engine.won(_crons(engine, "old", version=2), _crons(engine, version=1)) == [False, False]
+    assert await engine.won(_crons(engine, "new", "more", due=first + 1, version=3)) == [True]
+    assert await _queued(engine) == [f"cron:more:{first + 1}", f"cron:new:{first}"]
+
+
+async def test_each_function_has_the_version_of_its_own_schedules(engine: Bench) -> None:
+    await engine.commit(_crons(engine, "a", version=7))
+    other = Item(job="other", kind=Kind.CRON, fn="fn-b", name="a", due=engine.now, partition="fn-b/r")
+    effect = SetCrons(items=[other], partition=runner_partition("fn-b"), version=2)
+    assert await engine.won(effect, fn="fn-b") == [True]
+
+
+async def test_a_tick_is_not_set_again_after_it_has_fired_for_an_older_registry(engine: Bench) -> None:
+    await engine.commit(_crons(engine, "a", due=engine.now, version=2))
+    await engine.complete(await engine.one(queue=Queue.RUNNER))
+    assert await engine.won(_crons(engine, "a", due=engine.now, version=1)) == [False]
+    assert await engine.lease(queue=Queue.RUNNER) == []
+    assert await engine.won(_crons(engine, "a", version=2)) == [True]
+    assert len(await _queued(engine)) == 1
 
 
 async def test_a_leased_tick_stays_and_is_not_doubled(engine: Bench) -> None:
