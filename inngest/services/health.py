@@ -16,6 +16,8 @@ from aiohttp import web
 
 from inngest.api.answers import answer
 from inngest.core.errors import StoreUnavailable
+from inngest.loops.background import is_own
+from inngest.loops.trouble import described, unexpected
 from inngest.services.metrics import CONTENT_TYPE, Metrics
 from inngest.services.needs import NEEDS, System
 
@@ -95,6 +97,11 @@ async def _reason(ping: Ping) -> str:
         return str(error)
     except TimeoutError:
         return f"no answer within {PROBE_SECONDS:.0f} s"
+    except (Exception, asyncio.CancelledError) as error:
+        if is_own(error):
+            raise
+        unexpected("health.probe", error)
+        return described(error)
     return ""
 
 

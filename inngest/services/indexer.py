@@ -9,15 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
-import structlog
-
 from inngest.core.errors import StoreUnavailable
-from inngest.services.backoff import backoff
+from inngest.loops.trouble import Trouble
 from inngest.services.counts import IndexerCounts
 from inngest.services.loop import Loop
 from inngest.services.runtime import Runtime
-
-log = structlog.get_logger("inngest.indexer")
 
 GROUP = "indexer"
 _BATCH = 1000
@@ -57,17 +53,18 @@ class Indexer:
         delivery = await loop.rest(runtime.stream.fetch(GROUP, _BATCH, _IDLE_SECONDS))
         if delivery is None:
             return
-        failures = 0
-        while True:
-            try:
-                await runtime.data.put_events(delivery.events)
-                await runtime.stream.ack(GROUP, delivery.token)
-                self.counts.lag.add((runtime.clock() - delivery.events[0].received) / 1000)
-                return
-            except StoreUnavailable as error:
-                log.warning("events wait for the data store", action="indexer.events", error=str(error))
-                failures += 1
-                await loop.rest(backoff(failures))
+        with Trouble("indexer.events") as trouble:
+            while True:
+                try:
+                    await runtime.data.put_events(delivery.events)
+                    await runtime.stream.ack(GROUP, delivery.token)
+                except StoreUnavailable as error:
+                    trouble.met(error)
+                    await loop.rest(trouble.wait())
+                else:
+                    trouble.over()
+                    self.counts.lag.add((runtime.clock() - delivery.events[0].received) / 1000)
+                    return
 
     async def _history(self) -> None:
         runtime = self._runtime
