@@ -1,8 +1,8 @@
 """Runs any set of services in one process: ordered start, common end, clean stop on a signal.
 
 The exit code of a process is 0 if a signal ended it and all of its services stopped in order. It is 1 in all
-other cases: a service did not start, ended by itself or failed, did not stop in time or in order, or was not let
-stop, because a second signal came.
+other cases: a service did not start, ended by itself or failed, did not stop in time or in order, or was not
+let stop, because a second signal came.
 """
 
 from __future__ import annotations

@@ -19,9 +19,12 @@ from inngest.backends.memory.engine import MemoryEngineStore
 from inngest.backends.memory.expiring import Expiring
 from inngest.backends.memory.queue import Entry
 from inngest.backends.sqlite.journal import PUT_META, Journal, Statement
+from inngest.backends.sqlite.packing import refuse_unwritable
 from inngest.core.model.functions import App, Function
 from inngest.core.model.history import History
 from inngest.core.model.runs import CALLS, Item, Kind, Partition, Pause, Run, runner_items, timers
+from inngest.core.model.transition import Committed, Transition
+from inngest.ports.engine import Take
 
 EPOCHS_PER_BOOT = 1 << 20
 """More than any item is leased between two starts."""
@@ -182,7 +185,12 @@ class SqliteEngineStore(MemoryEngineStore):
 
     async def put_app(self, app: App, functions: Sequence[Function]) -> None:
         self._journal.check()
+        refuse_unwritable(self._journal.path, [app, *functions])
         await super().put_app(app, functions)
+
+    async def commit(self, transitions: Sequence[Transition], *, take: Take | None = None) -> list[Committed]:
+        refuse_unwritable(self._journal.path, transitions)
+        return await super().commit(transitions, take=take)
 
     # -- notes --
 
@@ -343,6 +351,9 @@ class SqliteEngineStore(MemoryEngineStore):
 
     async def ping(self) -> None:
         await self._journal.ping()
+
+    async def died(self) -> None:
+        await self._journal.died()
 
     def _load(self, db: sqlite3.Connection) -> None:
         meta = dict(db.execute("SELECT key, value FROM meta"))

@@ -64,6 +64,9 @@ class SqliteEventStream(MemoryEventStream):
     async def ping(self) -> None:
         await self._journal.ping()
 
+    async def died(self) -> None:
+        await self._journal.died()
+
     async def publish(self, events: Sequence[Event]) -> None:
         self._journal.check()
         await super().publish(events)
