@@ -132,7 +132,7 @@ class Runner:
             except StoreUnavailable:
                 raise
             except Exception as error:
-                log.error("event cannot be processed", action="runner.event", event=event.id, exc_info=error)
+                log.error("event cannot be processed", action="runner.event", id=event.id, exc_info=error)
         await self._commit(transitions)
 
     async def _commit(self, transitions: Sequence[Transition]) -> None:
