@@ -53,6 +53,10 @@ LEASE = 30_000
 """How long an item belongs to a worker that is not heard of."""
 FUDGE = 5_000
 """An event may be received this much before the wait for it: the two took different ways."""
+BUSY_RETRY = 1_000
+"""How long an item waits that nobody was free to be called for, unless the driver says otherwise."""
+MIN_BUSY_RETRY = 100
+"""The least of what a driver may say."""
 CAPACITY = 1000
 """Items that one executor works on at once, unless configured."""
 

@@ -26,6 +26,7 @@ from inngest.core.policy import Policy
 from inngest.drivers.application import HttpDriver
 from inngest.drivers.gateway import HttpGateway
 from inngest.drivers.http import HttpClient
+from inngest.drivers.schemes import SchemeDriver
 from inngest.loops.trouble import guarded
 from inngest.ports.data import DataStore
 from inngest.ports.engine import EngineStore
@@ -293,9 +294,10 @@ class _Process:
             kind=runtime.kind,
             timeout=settings.call_timeout_seconds,
         )
+        drivers = SchemeDriver({"http": driver, "https": driver})
         executor = Executor(
             runtime,
-            driver,
+            drivers,
             HttpGateway(client, timeout=settings.call_timeout_seconds),
             capacity=settings.workers,
             observe=self._observer(),
@@ -305,7 +307,7 @@ class _Process:
 
         async def stop(grace: float) -> None:
             await executor.drain(grace)
-            await driver.close()
+            await drivers.close()
 
         return Task("executor", executor.run, stop=stop)
 

@@ -13,7 +13,7 @@ from msgspec import Raw, Struct
 from msgspec.json import Decoder
 
 from inngest.core.json.surrogates import whole
-from inngest.core.policy import MAX_OPS
+from inngest.core.policy import BUSY_RETRY, MAX_OPS
 from inngest.core.timing.durations import parse_http_retry_after
 
 NO_RETRY = "x-inngest-no-retry"
@@ -92,11 +92,19 @@ class Failure(Struct, gc=False):
     request_version: int | None = None
 
 
-Answer: TypeAlias = Reported | Returned | Failure
+class Busy(Struct, gc=False):
+    """Nobody was free to be called, and nobody was: that is no attempt. The same call is to be made again in
+    about ``retry_in`` ms.
+    """
+
+    retry_in: int = BUSY_RETRY
+
+
+Answer: TypeAlias = Reported | Returned | Failure | Busy
 
 
 def has_failed(answer: Answer) -> bool:
-    """Whether the call may have to be tried again."""
+    """Whether the call was made, and may have to be tried again."""
     if isinstance(answer, Reported):
         return any(step.op is Op.ERROR for step in answer.steps)
     return isinstance(answer, Failure)
