@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
-from typing import ParamSpec, Self
+from typing import Any, ParamSpec, Self
 
 import structlog
 
@@ -85,17 +85,18 @@ class Trouble:
 class _Outage:
     """One system that is away, and how many wait for it."""
 
-    __slots__ = ("began", "system", "waiting")
+    __slots__ = ("began", "facts", "system", "waiting")
 
-    def __init__(self, system: str) -> None:
+    def __init__(self, system: str, error: StoreUnavailable) -> None:
         self.system = system
+        self.facts = _facts(error)
         self.waiting = 0
         self.began = asyncio.get_running_loop().time()
 
     def end(self, action: str) -> None:
         seconds = round(asyncio.get_running_loop().time() - self.began, 1)
         with suppress(Exception):
-            log.info("backing system answers again", action=action, system=self.system, seconds=seconds)
+            log.info("backing system answers again", action=action, seconds=seconds, **self.facts)
 
 
 _outages: dict[str, _Outage] = {}
@@ -104,22 +105,28 @@ _outages: dict[str, _Outage] = {}
 def _outage(system: str, action: str, error: StoreUnavailable) -> _Outage:
     known = _outages.get(system)
     if known is None:
-        known = _outages[system] = _Outage(system)
+        known = _outages[system] = _Outage(system, error)
         with suppress(Exception):
             log.warning(
                 "backing system does not answer, it is tried again until it does",
                 action=action,
-                system=system,
                 error=str(error),
-                facts=error.facts,
+                **known.facts,
             )
     return known
+
+
+def _facts(error: BaseException) -> dict[str, Any]:
+    """What an error of a store knows, for the log. Its own facts stay together: their names are theirs."""
+    if not isinstance(error, StoreError):
+        return {}
+    known = {"system": error.system, "facts": error.facts}
+    return {name: value for name, value in known.items() if value}
 
 
 def unexpected(action: str, error: BaseException, **more: object) -> None:
     """Count an error that nobody foresaw, and log it with all that it tells."""
     ERRORS[action] += 1
-    facts = {"system": error.system, "facts": error.facts} if isinstance(error, StoreError) else {}
     # A log that cannot be written must not end what goes on behind it.
     with suppress(Exception):
         log.error(
@@ -127,7 +134,7 @@ def unexpected(action: str, error: BaseException, **more: object) -> None:
             action=action,
             error=described(error),
             exc_info=error,
-            **facts,
+            **_facts(error),
             **more,
         )
 

@@ -82,7 +82,7 @@ class Health:
         before = self._failing.pop(system, "")
         if reason:
             self._failing[system] = reason
-            if reason != before:
+            if not before:
                 log.warning("backing system is missing", action="health.probe", backend=system, error=reason)
         elif before:
             log.info("backing system is back", action="health.probe", backend=system)

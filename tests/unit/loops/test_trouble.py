@@ -60,6 +60,7 @@ async def test_without_a_name_each_work_tells_of_its_own() -> None:
         a.over()
         b.over()
     assert [line["log_level"] for line in lines] == ["warning", "warning", "info", "info"]
+    assert not any("system" in line or "facts" in line for line in lines)
 
 
 async def test_who_gives_up_waits_no_longer() -> None:
