@@ -133,6 +133,10 @@ MAX_HISTORY_WAITING = 1_000_000
 """Entries of history that wait for the data store; of more the oldest are dropped, and counted."""
 PAGE = 500
 """Runs, waits or items that one call of a store brings or changes at most."""
+BUSY_RETRY = 1_000
+"""How long an item waits that nobody was free to be called for, unless the driver says otherwise."""
+MIN_BUSY_RETRY = 100
+"""The least of what a driver may say."""
 CAPACITY = 1000
 """Items that one executor works on at once, unless configured."""
 

@@ -26,6 +26,8 @@ from inngest.core.policy import Policy
 from inngest.drivers.application import HttpDriver
 from inngest.drivers.gateway import HttpGateway
 from inngest.drivers.http import HttpClient
+from inngest.drivers.schemes import SchemeDriver
+from inngest.loops.trouble import guarded
 from inngest.ports.data import DataStore
 from inngest.ports.engine import EngineStore
 from inngest.ports.stream import EventStream
@@ -149,12 +151,14 @@ class _Process:
         )
 
     def _observer(self) -> Observer:
-        """What is told of each commit: the metrics, and who else wants to know."""
-        observers: list[Observer] = [self._metrics.commits.observe]
+        """What is told of each commit: the metrics, and who else wants to know. None of them can fail what
+        has been committed.
+        """
+        observers: list[Observer] = [guarded("metrics.observe", self._metrics.commits.observe)]
         if self._console is not None:
-            observers.append(self._console.committed)
+            observers.append(guarded("console.committed", self._console.committed))
         if self._settings.log_output:
-            observers.append(log_outputs)
+            observers.append(guarded("outputs.log", log_outputs))
         if len(observers) == 1:
             return observers[0]
 
@@ -224,7 +228,7 @@ class _Process:
             dev=settings.dev,
             max_event=settings.max_event_bytes,
             max_body=settings.max_events_body_bytes,
-            accepted=self._console.accepted if self._console else None,
+            accepted=guarded("console.accepted", self._console.accepted) if self._console else None,
         )
         self._metrics.intake = api.intake
         return api
@@ -293,9 +297,10 @@ class _Process:
             kind=runtime.kind,
             timeout=settings.call_timeout_seconds,
         )
+        drivers = SchemeDriver({"http": driver, "https": driver})
         executor = Executor(
             runtime,
-            driver,
+            drivers,
             HttpGateway(client, timeout=settings.call_timeout_seconds),
             capacity=settings.workers,
             observe=self._observer(),
@@ -305,7 +310,7 @@ class _Process:
 
         async def stop(grace: float) -> None:
             await executor.drain(grace)
-            await driver.close()
+            await drivers.close()
 
         return Task("executor", executor.run, stop=stop)
 

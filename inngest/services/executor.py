@@ -20,9 +20,9 @@ from inngest.core.model.transition import Complete, Effect, EndRun, Lease, Retry
 from inngest.core.policy import CAPACITY, DEAD, LEASE, MAX_ITEM_FAILURES
 from inngest.core.sdk.responses import failure, has_failed
 from inngest.core.timing.backoff import retry_delay
+from inngest.loops.backoff import backoff
 from inngest.ports.driver import Driver, Gateway
 from inngest.ports.engine import Take
-from inngest.services.backoff import backoff
 from inngest.services.counts import ExecutorCounts
 from inngest.services.loop import Loop
 from inngest.services.runtime import Observer, Runtime

@@ -16,6 +16,8 @@ from aiohttp import web
 
 from inngest.api.answers import answer
 from inngest.core.errors import StoreUnavailable
+from inngest.loops.background import is_own
+from inngest.loops.trouble import described, unexpected
 from inngest.services.metrics import CONTENT_TYPE, Metrics
 from inngest.services.needs import NEEDS, System, used
 
@@ -94,7 +96,7 @@ class Health:
         before = self._failing.pop(system, "")
         if reason:
             self._failing[system] = reason
-            if reason != before:
+            if not before:
                 log.warning("backing system is missing", action="health.probe", backend=system, error=reason)
         elif before:
             log.info("backing system is back", action="health.probe", backend=system)
@@ -109,6 +111,11 @@ async def _reason(ping: Ping) -> str:
         return str(error)
     except TimeoutError:
         return f"no answer within {PROBE_SECONDS:.0f} s"
+    except (Exception, asyncio.CancelledError) as error:
+        if is_own(error):
+            raise
+        unexpected("health.probe", error)
+        return described(error)
     return ""
 
 

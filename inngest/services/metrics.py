@@ -20,6 +20,8 @@ from prometheus_client.registry import Collector
 from inngest import __version__
 from inngest.api.intake import Intake
 from inngest.core.errors import StoreUnavailable
+from inngest.loops.background import is_own
+from inngest.loops.trouble import ERRORS, unexpected
 from inngest.ports.engine import Stats
 from inngest.ports.stream import Dead
 from inngest.services.counts import (
@@ -95,12 +97,22 @@ class Metrics:
                     self._letters = await self.dead()
         except (StoreUnavailable, TimeoutError) as error:
             log.debug("sizes are not known", action="metrics.sample", error=str(error))
+        except (Exception, asyncio.CancelledError) as error:
+            if is_own(error):
+                raise
+            unexpected("metrics.sample", error)
 
     # -- families --
 
     def families(self) -> Iterator[Metric]:
         yield _gauge(
             "inngest_build_info", "The version of this server; always 1.", {__version__: 1}, "version"
+        )
+        yield _counters(
+            "inngest_loop_errors",
+            "Unexpected errors in the background work of this process, which goes on, by what was done.",
+            ERRORS,
+            "loop",
         )
         yield from self._intake()
         yield from self._commits()

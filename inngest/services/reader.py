@@ -14,8 +14,8 @@ from msgspec import Struct
 
 from inngest.core.errors import StoreRefused, StoreUnavailable
 from inngest.core.model.events import Event, decode_event
+from inngest.loops.backoff import backoff
 from inngest.ports.stream import Entry, EventStream
-from inngest.services.backoff import backoff
 from inngest.services.counts import ReaderCounts
 from inngest.services.loop import Loop, Stopped
 

@@ -5,16 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-import structlog
-
 from inngest.core.decisions.matching import trigger_names
-from inngest.core.errors import StoreUnavailable
 from inngest.core.model.events import INVOKED, Event
 from inngest.core.model.functions import App, Function
+from inngest.loops.background import forever, persist
 from inngest.ports.engine import EngineStore, Registered
-from inngest.services.backoff import backoff
-
-log = structlog.get_logger("inngest.registry")
 
 _WATCH_SECONDS = 30.0
 _NOBODY: tuple[Function, ...] = ()
@@ -38,16 +33,8 @@ class RegistryCache:
         self._take(await self._engine.registry())
 
     async def load(self) -> None:
-        """Return when the registry is known."""
-        failures = 0
-        while True:
-            try:
-                await self.refresh()
-                return
-            except StoreUnavailable as error:
-                log.warning("registry is not readable", action="registry.load", error=str(error))
-                failures += 1
-                await backoff(failures)
+        """Return when the registry is known. Raises `StoreUnusable`."""
+        await persist("registry.load", self.refresh, stubborn=True)
 
     async def catch_up(self) -> None:
         """Read it again if it has changed. Raises `StoreUnavailable`."""
@@ -55,14 +42,12 @@ class RegistryCache:
             await self.refresh()
 
     async def watch(self) -> None:
-        """Keep up with the store, for ever."""
-        while True:
-            try:
-                if await self._engine.wait_registry(self.version, _WATCH_SECONDS) != self.version:
-                    await self.refresh()
-            except StoreUnavailable as error:
-                log.warning("registry is not readable", action="registry.watch", error=str(error))
-                await asyncio.sleep(1)
+        """Keep up with the store, for ever. Raises `StoreUnusable`."""
+        await forever("registry.watch", self._follow)
+
+    async def _follow(self) -> None:
+        if await self._engine.wait_registry(self.version, _WATCH_SECONDS) != self.version:
+            await self.refresh()
 
     def _take(self, registry: Registered) -> None:
         self.version = registry.version

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,14 @@ async def test_a_backend_that_goes_away_comes_back_with_everything(
     assert list(app.calls.values()) == [1]
     assert await one.send(EVENT) == 200
     await until(lambda: len(app.ended) == 2, "another run ends")
+    # Whatever was tried, and however often.
+    began = Counter(line["action"] for line in one.lines() if "does not answer" in line["event"])
+    assert set(began.values()) == {1}
+
+    def over() -> bool:
+        return sum("answers again" in line["event"] for line in one.lines()) == began.total()
+
+    await until(over, "the log says that it is over")
 
 
 async def _unready(server: Server) -> bool:

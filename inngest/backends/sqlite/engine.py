@@ -11,22 +11,18 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import msgspec
-
 from inngest.backends.memory.engine import MemoryEngineStore, wall_clock
 from inngest.backends.sqlite.journal import Journal
 from inngest.backends.sqlite.ledger import Followed, FollowedSeen, Ledger, SeenBook
 from inngest.backends.sqlite.loading import Loader
 from inngest.backends.sqlite.notes import SqliteNotes
-from inngest.core.errors import StoreRefused
+from inngest.backends.sqlite.packing import refuse_unwritable
 from inngest.core.model.functions import App, Function
 from inngest.core.model.transition import Committed, Transition
 from inngest.ports.engine import Take
 
 EPOCHS_PER_BOOT = 1 << 20
 """More than any item is leased between two starts."""
-
-_encode_into = msgspec.msgpack.Encoder().encode_into
 
 
 class SqliteEngineStore(MemoryEngineStore):
@@ -47,7 +43,6 @@ class SqliteEngineStore(MemoryEngineStore):
         state.tats = self._maps["rates"]
         state.queue.tats = self._maps["throttles"]
         state.new_seen = lambda fn: FollowedSeen(fn, self._book)
-        self._scratch = bytearray(4096)
         journal.add_source(self._notes.statements)
 
     async def _settle(self) -> None:
@@ -55,28 +50,12 @@ class SqliteEngineStore(MemoryEngineStore):
 
     async def put_app(self, app: App, functions: Sequence[Function]) -> None:
         self._journal.check()
-        self._check((app, functions), f"app {app.name!r}")
+        refuse_unwritable(self._journal.path, [app, *functions])
         await super().put_app(app, functions)
 
     async def commit(self, transitions: Sequence[Transition], *, take: Take | None = None) -> list[Committed]:
-        for transition in transitions:
-            self._check(transition.effects, f"a change of run {transition.run!r}")
+        refuse_unwritable(self._journal.path, transitions)
         return await super().commit(transitions, take=take)
-
-    def _check(self, thing: object, what: str) -> None:
-        """What cannot be encoded is refused before anything of it is in memory.
-
-        Raises `StoreRefused`.
-        """
-        try:
-            _encode_into(thing, self._scratch)
-        except (ValueError, OverflowError, RecursionError, TypeError, msgspec.MsgspecError) as error:
-            reason = f"{type(error).__name__}: {error}"
-            raise StoreRefused(
-                f"{self._journal.path}: {what} cannot be kept: {reason}", system=str(self._journal.path)
-            ) from error
-        if len(self._scratch) > 1 << 20:
-            self._scratch = bytearray(4096)
 
     async def open(self) -> None:
         await self._journal.open()
@@ -101,3 +80,6 @@ class SqliteEngineStore(MemoryEngineStore):
 
     async def ping(self) -> None:
         await self._journal.ping()
+
+    async def died(self) -> None:
+        await self._journal.died()

@@ -149,6 +149,9 @@ class SqliteEventStream:
     async def ping(self) -> None:
         await self._journal.ping()
 
+    async def died(self) -> None:
+        await self._journal.died()
+
     # -- publishing --
 
     async def publish(self, bodies: Sequence[bytes]) -> None:

@@ -45,8 +45,19 @@ from inngest.core.model.transition import (
     Transition,
     lease_of,
 )
-from inngest.core.policy import DEFAULT_POLICY, MAX_STEP_OUTPUT, Policy
-from inngest.core.sdk.responses import ASYNC, LAZY, Answer, Failure, Op, Reported, Returned, Step, failure
+from inngest.core.policy import DEFAULT_POLICY, MAX_STEP_OUTPUT, MIN_BUSY_RETRY, Policy
+from inngest.core.sdk.responses import (
+    ASYNC,
+    LAZY,
+    Answer,
+    Busy,
+    Failure,
+    Op,
+    Reported,
+    Returned,
+    Step,
+    failure,
+)
 from inngest.core.timing.backoff import retry_delay
 
 _NULL = b"null"
@@ -219,6 +230,8 @@ def advance(
 
     """
     draft = Draft(run, fn, item, at, policy)
+    if isinstance(answer, Busy):
+        return _not_called(draft, answer, jitter)
     if not run.started:
         draft.effects += begun(run, call.started, at, fn.finish_timeout, place=len(draft.effects))
     if isinstance(answer, Failure):
@@ -230,6 +243,14 @@ def advance(
         draft.end(RunStatus.COMPLETED, output=answer.output)
         return draft.done()
     return _reported(draft, answer, call, jitter)
+
+
+def _not_called(draft: Draft, answer: Busy, jitter: float) -> Transition:
+    """The item goes back as it was. Those that come back together are spread over half of the time more."""
+    delay = max(answer.retry_in, MIN_BUSY_RETRY)
+    due = draft.at.now + delay + int(delay * jitter / 2)
+    draft.add(Retry(due=due, attempt=draft.item.attempt))
+    return draft.finish()
 
 
 def _attempt(
