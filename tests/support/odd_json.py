@@ -41,7 +41,7 @@ def as_array(elements: Sequence[bytes]) -> bytes:
     return b"[" + b",\n".join(elements) + b"]"
 
 
-class _Writer:
+class Writer:
     """One number decides on a whole text, so that many are drawn in little time; three of four pass."""
 
     def __init__(self, seed: int) -> None:
@@ -78,12 +78,12 @@ class _Writer:
         return b'{"k":' * depth + value + b"}" * depth
 
 
-_writers = st.integers(0, (1 << 32) - 1).map(_Writer)
+_writers = st.integers(0, (1 << 32) - 1).map(Writer)
 
-scalars = _writers.map(_Writer.scalar)
-texts = _writers.map(_Writer.text)
+scalars = _writers.map(Writer.scalar)
+texts = _writers.map(Writer.text)
 """Strings, most of the time."""
-values = _writers.map(_Writer.any)
+values = _writers.map(Writer.any)
 """Texts with the grammar of JSON, but for some that are not UTF-8."""
-objects = _writers.map(_Writer.object)
+objects = _writers.map(Writer.object)
 garbage = st.binary(max_size=20)
