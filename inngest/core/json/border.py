@@ -26,6 +26,7 @@ _ORDINARY_DEPTH = 8
 """Of a type that bounds its own depth: each level more doubles what msgspec keeps of it."""
 _SHOWN_STEPS = 16
 _SHOWN_CHARACTERS = 40
+_SEARCHED_BYTES = 1 << 16
 
 
 def _ordinary_type(depth: int) -> Any:
@@ -142,7 +143,7 @@ def _reason(text: bytes) -> str:
     except msgspec.ValidationError:
         return _too_large(text.strip().decode("ascii", "replace"))
     except msgspec.MsgspecError as error:
-        if lone_surrogate(text) is not None:
+        if len(text) <= _SEARCHED_BYTES and lone_surrogate(text) is not None:
             return "text with half of a surrogate pair"
         return f"not JSON: {error}"
     return "not JSON"
