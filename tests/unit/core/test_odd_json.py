@@ -135,8 +135,10 @@ def test_what_nests_as_deep_as_may_be_goes_through_with_all_that_comes_around_it
         Returned(output=data),
         read(206, SDK, b'[{"id":"a","op":"StepFailed","error":%b}]' % data, NOW),
         read(206, SDK, b'[{"id":"a","op":"StepRun","data":%b,"opts":{"input":[1]}}]' % data, NOW),
-        read(500, SDK, b'{"message":"m","cause":%b}' % data[5:-1], NOW),
+        read(500, SDK, b'{"message":"m","cause":%b}' % data, NOW),
+        read(206, SDK, b'[{"id":"a","op":"InvokeFunction","opts":{"payload":{"data":%b}}}]' % data, NOW),
     ]
+    assert [type(answer) for answer in answers] == [Returned, Reported, Reported, Failure, Reported]
     told = [each for answer in answers for each in decided(answer, *a_run(first))]
     run, fn, item = a_run(first)
     run.stack, run.steps = ["s"], {"s": b'{"data":' + data + b"}"}
@@ -277,6 +279,11 @@ BIG = b"20000000000000000000"
         (b'"op":"InvokeFunction","opts":{"function_id":["x"]}', "opts.function_id: must be a string"),
         (b'"op":"InvokeFunction","opts":{"payload":{"data":[1]}}', "opts.payload.data: must be an object"),
         (b'"op":"InvokeFunction","opts":{"payload":{"data":{"v":1e400}}}', "opts.payload.data.v: the number"),
+        (
+            b'"op":"InvokeFunction","opts":{"payload":{"data":%b}}'
+            % (b'{"k":' * (MAX_DEPTH + 1) + b"1" + b"}" * (MAX_DEPTH + 1)),
+            "steps[1].opts.payload.data.k.k.k",
+        ),
         (b'"op":"WaitForEvent","opts":{"event":{},"timeout":"1h"}', "opts.event: must be a string"),
         (b'"op":"WaitForEvent","name":"a","opts":{"if":1,"timeout":"1h"}', "opts.if: must be a string"),
         (b'"op":"WaitForEvent","name":"\\u0000signal/x"', "the name of the event holds a control character"),
