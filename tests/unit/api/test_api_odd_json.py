@@ -14,10 +14,12 @@ from later_stages import event_goes_through, goes_through
 from odd_json import Writer
 from test_event_api import Entrance
 
-from inngest.core.model.events import INVOKED, Event
+from inngest.core.errors import InvalidEvent
+from inngest.core.model.events import INVOKED, Event, accept, parse_body
 from inngest.core.policy import MAX_DEPTH
+from inngest.core.sdk.responses import read
 
-UNKNOWN = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
+SDK = {"x-inngest-sdk": "js:v4.24.0", "x-inngest-req-version": "2"}
 DEEP = b"[" * (MAX_DEPTH + 1) + b"]" * (MAX_DEPTH + 1)
 REFUSED = [
     (b'{"v":[1,1e400]}', "v[1]: the number 1e400 is beyond the range of doubles"),
@@ -243,6 +245,44 @@ async def test_a_literal_that_json_cannot_say_is_refused(world: World) -> None:
     query = 'mutation { invokeFunction(functionSlug: "shop-order", data: {v: [1e400]}) }'
     assert "no number inf" in await world.error(query)
     assert await published(world) == []
+
+
+async def test_what_was_reported_can_be_read(world: World) -> None:
+    """Of events, steps and errors, by every API."""
+    spans = "childrenSpans { outputID childrenSpans { outputID } }"
+    run_query = f"query R($id: String!) {{ run(runID: $id) {{ output trace {{ outputID {spans} }} }} }}"
+    output_query = """query O($id: String!) {
+      runTraceSpanOutputByID(outputID: $id) { input data error { message name stack cause } } }"""
+    shown = 0
+    for seed in range(25):
+        writer = Writer(seed)
+        try:
+            (inbound,) = parse_body(b'{"name":"order/placed","data":%b}' % writer.object())
+            event = accept(inbound, world.ctx.new_id(), world.now, 1 << 20)
+        except InvalidEvent:
+            continue
+        run = await world.start(event)
+        ops = b'[{"id":"a","op":"StepRun","data":%b,"opts":{"input":[%b]}},'
+        ops += b'{"id":"b","op":"StepFailed","error":%b}]'
+        odd = (writer.any(), writer.any(), writer.object())
+        await world.call(read(206, SDK, ops % odd, world.now))
+        world.now += 3_600_000  # of a retry, if the answer was refused
+        end = b'{"name":"E","message":"m","cause":%b}' % writer.any()
+        await world.call(read(400, {**SDK, "x-inngest-no-retry": "true"}, end, world.now))
+        for path in (
+            f"/v1/runs/{run}",
+            f"/v1/events/{event.id}",
+            "/v1/events",
+            f"/v1/events/{event.id}/runs",
+        ):
+            assert (await world.ask("GET", path))[0] == 200
+        root = (await world.query(run_query, id=run))["run"]["trace"]
+        found = [span["outputID"] for span in [root, *root["childrenSpans"]] if span["outputID"]]
+        for output in found:
+            told = (await world.query(output_query, id=output))["runTraceSpanOutputByID"]
+            assert told["data"] is not None or told["error"] is not None
+            shown += 1
+    assert shown > 40
 
 
 # -- events --
