@@ -68,10 +68,12 @@ async def read_json(request: web.Request, of: type[T]) -> T:
         raise ApiError(400, f"Invalid request body: {error}") from None
 
 
-def passed(raw: bytes | Raw, place: str) -> Any:
-    """The value of JSON text that may pass. Raises `ApiError` 400 that names what cannot, and its place."""
+def passed(raw: bytes | Raw, place: str, *, around: int = 0) -> Any:
+    """The value of JSON text that may pass, as `border.load` has it. Raises `ApiError` 400 that names what
+    cannot, and its place.
+    """
     try:
-        return border.load(raw, place)
+        return border.load(raw, place, around=around)
     except InvalidJson as error:
         raise ApiError(400, f"Invalid request body: {error}") from None
 

@@ -30,6 +30,7 @@ from inngest.api.context import ApiContext
 from inngest.api.mutations import Mutations
 from inngest.api.queries import Queries
 from inngest.core.errors import StoreUnavailable
+from inngest.core.json import border
 from inngest.core.sdk.options import kind as kind_of
 
 log = structlog.get_logger("inngest.graphql")
@@ -103,7 +104,7 @@ class GraphQLApi:
         document = _checked(asked.query)
         if not isinstance(document, DocumentNode):
             return answer({"data": None, "errors": [error.formatted for error in document]})
-        variables = passed(asked.variables, "variables")
+        variables = passed(asked.variables, "variables", around=border.ENVELOPE)
         if not isinstance(variables, dict | None):
             raise ApiError(400, "Invalid request body: variables: must be an object")
         result = execute(

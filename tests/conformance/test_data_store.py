@@ -7,10 +7,12 @@ from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import pytest
 from data_stores import STORES, T0, Story, event, name
 from msgspec import Raw
 from msgspec.structs import replace
+from odd_json import Writer
 
 from inngest.backends.memory.data import MemoryDataStore
 from inngest.backends.sqlite.data import SqliteDataStore
@@ -18,6 +20,7 @@ from inngest.core.errors import StoreUnavailable
 from inngest.core.model.history import History, What
 from inngest.core.model.records import RunRecord
 from inngest.core.model.runs import RunStatus
+from inngest.core.sdk.responses import Reported, read
 from inngest.core.timing.times import YEAR
 from inngest.ports.data import Count, DataStore, EventFilter, RunFilter, TimeField, position
 
@@ -436,3 +439,19 @@ async def test_sqlite_makes_the_folder_of_its_file(tmp_path: Path) -> None:
     await store.open()
     await store.put_events([event(1)])
     await store.close()
+
+
+async def test_what_steps_report_is_kept_whatever_it_is(data: DataStore) -> None:
+    """Of odd JSON, as far as it passes the border."""
+    story = Story(1).start(2)
+    for seed in range(40):
+        op = Writer(seed)
+        report = b'[{"id":"s%d","op":"StepRun","name":%b,"opts":{"input":[%b]},"data":%b,"timing":{"a":%b}}]'
+        body = report % (seed, op.text(), op.any(), op.any(), op.scalar())
+        answer = read(206, {"x-inngest-sdk": "x"}, body, T0)
+        for step in answer.steps if isinstance(answer, Reported) else ():
+            info = {"input": msgspec.json.encode(step.opts["input"]).decode()}
+            story.step(3 + seed, step.id, step.data, info=info, started=step.started)
+    assert len(story.entries) > 15
+    await data.put_history(story.entries)
+    assert await data.history(story.id) == story.entries

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
 
+_MAX_LENGTH: Final = 8_192
 _MAX_INSTRUCTIONS: Final = 4_000
 _MAX_REPEAT: Final = 1_000
 _MAX_NESTING: Final = 40
@@ -483,7 +484,15 @@ class Pattern:
 _ACCEPTED: Final = _State(frozenset(), "")
 
 
-@lru_cache(maxsize=256)
 def compile_pattern(pattern: str) -> Pattern:
-    """``Pattern(pattern)``, remembered."""
+    """``Pattern(pattern)``, remembered. Raises PatternError, also for what is longer than any expression: a
+    pattern may come from an event.
+    """
+    if len(pattern) > _MAX_LENGTH:
+        raise PatternError(f"the pattern is longer than {_MAX_LENGTH} characters")
+    return _compiled(pattern)
+
+
+@lru_cache(maxsize=256)
+def _compiled(pattern: str) -> Pattern:
     return Pattern(pattern)

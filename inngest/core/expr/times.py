@@ -11,6 +11,8 @@ from zoneinfo import ZoneInfo
 from inngest.core.expr.errors import EvaluationError
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MAX_LENGTH: Final = 200
+"""Of a text that may be a date or a duration: it may come from an event."""
 _YEAR_2000_S: Final = 946_684_800
 
 _DURATION_PART: Final = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h|d|w)")
@@ -39,6 +41,8 @@ _LAYOUTS: Final = (
 
 def parse_duration(text: str) -> timedelta:
     """A Go-style duration, days and weeks included: ``1h30m``, ``-1.5s``, ``2d``, ``0``."""
+    if len(text) > _MAX_LENGTH:
+        raise EvaluationError(f"{_short(text)} is longer than any duration")
     sign = -1 if text.startswith("-") else 1
     body = text[1:] if text[:1] in {"-", "+"} else text
     if body == "0":
@@ -110,6 +114,8 @@ def _from_fraction(value: float, scale: int) -> datetime:
 
 
 def _parse_date_text(text: str) -> datetime:
+    if len(text) > _MAX_LENGTH:
+        raise EvaluationError(f"{_short(text)} is longer than any date")
     parsed: datetime | None = None
     try:
         parsed = datetime.fromisoformat(text.upper() if text[-1:] == "z" else text)

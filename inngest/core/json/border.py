@@ -26,6 +26,7 @@ _ORDINARY_DEPTH = 8
 """Of a type that bounds its own depth: each level more doubles what msgspec keeps of it."""
 _SHOWN_STEPS = 16
 _SHOWN_CHARACTERS = 40
+_SEARCHED_BYTES = 1 << 16
 
 
 def _ordinary_type(depth: int) -> Any:
@@ -45,11 +46,19 @@ UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """What msgspec raises for JSON text that it cannot decode."""
 
 
-def load(text: bytes | Raw, place: str) -> Any:
+ENVELOPE = 2
+"""Levels that SDKs and clients put around a value of their user's: ``{"payload":{"data":...}}``."""
+
+
+def load(text: bytes | Raw, place: str, *, around: int = 0) -> Any:
     """The value of JSON text that may pass.
 
-    Raises InvalidJson, which says what cannot pass and where, as in ``data.a[3].b: ...`` if the ``place`` is
-    ``data``; it may be empty.
+    Args:
+        place: what the text is called; it may be empty.
+        around: levels of it that are an envelope, and do not count.
+
+    Raises InvalidJson, which says what cannot pass and where, as in ``data.a[3].b: ...`` if the place is
+    ``data``.
     """
     try:
         return _decode_ordinary(text)
@@ -59,7 +68,7 @@ def load(text: bytes | Raw, place: str) -> Any:
         value = _decode_any(text)
     except UNREADABLE:
         raise _unreadable(bytes(text), place) from None
-    _look_through(value, place)
+    look_through(value, place, MAX_DEPTH + around)
     return value
 
 
@@ -142,7 +151,7 @@ def _reason(text: bytes) -> str:
     except msgspec.ValidationError:
         return _too_large(text.strip().decode("ascii", "replace"))
     except msgspec.MsgspecError as error:
-        if lone_surrogate(text) is not None:
+        if len(text) <= _SEARCHED_BYTES and lone_surrogate(text) is not None:
             return "text with half of a surrogate pair"
         return f"not JSON: {error}"
     return "not JSON"
@@ -159,17 +168,18 @@ def _too_large(number: str) -> str:
 # -- what can be, and is not ordinary --
 
 
-def _look_through(value: Any, place: str) -> None:
-    """Level by level, without recursion: the value may nest deeper than what recurses could go."""
+def look_through(value: Any, place: str, depth: int = MAX_DEPTH) -> None:
+    """Raises InvalidJson for what, in a decoded value, cannot pass: numbers, and levels beyond ``depth``."""
+    # Level by level, without recursion: the value may nest deeper than what recurses could go.
     level = [value]
-    for _ in range(MAX_DEPTH + 1):
+    for _ in range(depth + 1):
         if any(each.__class__ is int and not _is_double(each) for each in level):
             break
         inner = [each for each in level if each.__class__ in _CONTAINERS]
         if not inner:
             return
         level = [each for container in inner for _, each in _members(container)]
-    raise _misfit(value, place)
+    raise _misfit(value, place, depth)
 
 
 _CONTAINERS: frozenset[type] = frozenset({dict, list})
@@ -187,7 +197,7 @@ def _is_double(number: int) -> bool:
     return True
 
 
-def _misfit(value: Any, place: str) -> InvalidJson:
+def _misfit(value: Any, place: str, depth: int) -> InvalidJson:
     """The first number beyond doubles, or the first container beyond the depth, in the order of the text."""
     path: list[str | int] = []
     stack: list[Iterator[tuple[str | int, Any]]] = [iter([("", value)])]
@@ -196,7 +206,7 @@ def _misfit(value: Any, place: str) -> InvalidJson:
             if each.__class__ is int and not _is_double(each):
                 return _refusal(_shown(place, [*path, key]), _too_large(str(each)))
             if each.__class__ in _CONTAINERS:
-                if len(stack) > MAX_DEPTH:
+                if len(stack) > depth:
                     return _refusal(_shown(place, [*path, key]), _TOO_DEEP)
                 path.append(key)
                 stack.append(_members(each))

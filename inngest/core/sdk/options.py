@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from inngest.core.json import border
 from inngest.core.json.jcs import InvalidJson
 
 Options = Mapping[str, Any]
@@ -24,7 +25,9 @@ def check_payload(opts: Options, place: str) -> None:
     payload, where = opts.get("payload"), f"{place}.payload"
     _expect(payload, dict, "an object", where)
     for name in ("data", "user"):
-        _expect((payload or {}).get(name), dict, "an object", f"{where}.{name}")
+        value = (payload or {}).get(name)
+        _expect(value, dict, "an object", f"{where}.{name}")
+        border.look_through(value, f"{where}.{name}")
     check_texts(payload or {}, ("v",), where)
 
 

@@ -211,7 +211,7 @@ def _read(status: int, headers: Mapping[str, str], body: bytes, now: int) -> Ans
         except InvalidJson as error:
             return _refused("The function returned what cannot be taken", error, body, status, no_retry)
     try:
-        problem = error_object(_json_text(body, "error"))
+        problem = error_object(_json_text(body, "error", around=border.ENVELOPE))
     except InvalidJson as error:
         problem = _refused("The function failed with what cannot be shown", error, body).error
     return Failure(
@@ -281,7 +281,7 @@ def _step(wire: _WireOp, index: int) -> Step:
         name=name,
         opts=_options(wire, op, name, place),
         data=_passed(wire.data, f"{place}.data"),
-        error=_passed(wire.error, f"{place}.error"),
+        error=_passed(wire.error, f"{place}.error", around=border.ENVELOPE),
         started=timing.a // 1_000_000,
         duration=timing.b // 1_000_000,
     )
@@ -301,7 +301,7 @@ _TEXTS = {
 def _options(wire: _WireOp, op: Op, name: str, step: str) -> dict[str, Any]:
     place = f"{step}.opts"
     raw = _present(wire.opts)
-    opts = border.load(raw, place) if raw else {}
+    opts = border.load(raw, place, around=border.ENVELOPE) if raw else {}
     if not isinstance(opts, dict):
         raise InvalidJson(f"{place}: must be an object")
     check_texts(opts, _TEXTS.get(op, ()), place)
@@ -319,10 +319,10 @@ def _options(wire: _WireOp, op: Op, name: str, step: str) -> dict[str, Any]:
     return opts
 
 
-def _passed(raw: Raw, place: str) -> bytes:
+def _passed(raw: Raw, place: str, *, around: int = 0) -> bytes:
     text = _present(raw)
     if text:
-        border.load(text, place)
+        border.load(text, place, around=around)
     return text
 
 
@@ -343,7 +343,7 @@ def _present(raw: Raw) -> bytes:
     return b"" if text == b"null" else text
 
 
-def _json_text(body: bytes, place: str) -> bytes:
+def _json_text(body: bytes, place: str, *, around: int = 0) -> bytes:
     """The body as JSON text: what is not JSON becomes a string, what was encoded twice is unwrapped.
 
     Raises InvalidJson for JSON that cannot pass.
@@ -351,21 +351,21 @@ def _json_text(body: bytes, place: str) -> bytes:
     text = body.strip()
     if not text:
         return b"null"
-    value = _load_json(text, place)
+    value = _load_json(text, place, around)
     if value is _NOT_JSON:
         return _encode(body.decode("utf-8", "replace"))
     if isinstance(value, str) and value[:1] == "{":
         inner = whole(value.encode())
-        return text if _load_json(inner, place) is _NOT_JSON else inner
+        return text if _load_json(inner, place, around) is _NOT_JSON else inner
     return text
 
 
 _NOT_JSON = object()
 
 
-def _load_json(text: bytes, place: str) -> Any:
+def _load_json(text: bytes, place: str, around: int) -> Any:
     try:
-        return border.load(text, place)
+        return border.load(text, place, around=around)
     except InvalidJson:
         if border.is_json(text):
             raise

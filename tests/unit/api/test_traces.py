@@ -289,3 +289,15 @@ def test_an_output_id_leads_back_to_its_span() -> None:
 def test_what_is_no_output_id_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="not an output id"):
         decode_output_id(text)
+
+
+@pytest.mark.parametrize("value", [b'{"data":', b'{"data":1', b"{\xff}", b"{" * 5000])
+def test_a_damaged_value_is_shown_as_it_is(value: bytes) -> None:
+    history = [waiting("a", "waitforsignal", at=10), resumed("a", at=20, value=value)]
+    (child,) = assemble(record(), history).children
+    assert (child.output, child.error) == (value, None)
+
+
+def test_an_input_that_is_no_text_is_not_shown() -> None:
+    (child,) = assemble(record(), [attempt("a", at=1, info={"input": [1]})]).children
+    assert child.input is None

@@ -18,7 +18,7 @@ from later_stages import (
     trace_goes_through,
     transition_goes_through,
 )
-from odd_json import as_object, garbage, objects, scalars, values
+from odd_json import as_object, garbage, objects, scalars, texts, values
 
 from inngest.core.decisions.advance import advance, cancel
 from inngest.core.decisions.checkpoints import checkpoint
@@ -95,17 +95,19 @@ def decided(answer: Answer, run: Run, fn: Function, item: Item) -> list[Event]:
 
 @st.composite
 def bodies(draw: st.DrawFn) -> bytes:
-    fields = [b'"name":' + draw(st.sampled_from((b'"app/go"', b'"app/go"', b'"\\u0000a"')) | scalars)]
-    for name, kind in (("data", objects | values), ("user", objects), ("id", scalars), ("v", scalars)):
+    fields = [b'"name":' + draw(st.just(b'"app/go"') | texts)]
+    for name, kind in (("data", objects), ("user", objects), ("id", texts), ("v", texts)):
         if draw(st.booleans()):
             fields.append(b'"%b":%b' % (name.encode(), draw(kind)))
-    if draw(st.integers(0, 3)) == 0:
+    if draw(st.integers(0, 7)) == 0:
         fields.append(b'"ts":' + draw(scalars))
-    if draw(st.integers(0, 3)) == 0:
+    if draw(st.integers(0, 7)) == 0:
+        fields.append(b'"data":' + draw(values))
+    if draw(st.integers(0, 7)) == 0:
         sessions = draw(st.sampled_from((b'{"sessions":%b}', b'{"propagated_sessions":%b}', b"%b")))
         fields.append(b'"meta":' + sessions % draw(objects | values))
     body = b"{" + b",".join(fields) + b"}"
-    return draw(st.sampled_from((body, b"[" + body + b"]", body[:-3])))
+    return draw(st.sampled_from((body, b"[" + body + b"]", body, body[:-3])))
 
 
 @given(bodies())
@@ -133,8 +135,10 @@ def test_what_nests_as_deep_as_may_be_goes_through_with_all_that_comes_around_it
         Returned(output=data),
         read(206, SDK, b'[{"id":"a","op":"StepFailed","error":%b}]' % data, NOW),
         read(206, SDK, b'[{"id":"a","op":"StepRun","data":%b,"opts":{"input":[1]}}]' % data, NOW),
-        read(500, SDK, b'{"message":"m","cause":%b}' % data[5:-1], NOW),
+        read(500, SDK, b'{"message":"m","cause":%b}' % data, NOW),
+        read(206, SDK, b'[{"id":"a","op":"InvokeFunction","opts":{"payload":{"data":%b}}}]' % data, NOW),
     ]
+    assert [type(answer) for answer in answers] == [Returned, Reported, Reported, Failure, Reported]
     told = [each for answer in answers for each in decided(answer, *a_run(first))]
     run, fn, item = a_run(first)
     run.stack, run.steps = ["s"], {"s": b'{"data":' + data + b"}"}
@@ -163,15 +167,21 @@ TEXTS = (
     b'"event.data.k == async.data.k"',
 )  # fmt: skip
 KNOWN = (
-    b'"event"', b'"if"', b'"timeout"', b'"signal"', b'"conflict"', b'"function_id"', b'"payload"',
-    b'"duration"', b'"url"', b'"method"', b'"headers"', b'"body"', b'"input"', b'"type"', b'"parallelMode"',
+    b'"event"', b'"if"', b'"timeout"', b'"signal"', b'"conflict"', b'"function_id"', b'"duration"', b'"url"',
+    b'"method"', b'"type"', b'"parallelMode"',
 )  # fmt: skip
+ANY = (b'"input"', b'"body"', b'"headers"', b'"timeout"', b'"more"', b'"type"')
 payloads = st.builds(
-    lambda *parts: b'{"data":%b,"user":%b,"v":%b,"meta":{"sessions":%b}}' % parts,
-    objects, objects | scalars, scalars, objects,
+    lambda *parts: b'{"data":%b,"user":%b,"v":%b,"meta":%b}' % parts,
+    objects, objects, texts, st.just(b'{"sessions":{"s":9}}') | objects,
 )  # fmt: skip
 options = st.lists(
-    st.tuples(st.sampled_from(KNOWN), st.sampled_from(TEXTS) | values | payloads), max_size=4
+    st.one_of(
+        st.tuples(st.sampled_from(KNOWN), st.sampled_from(TEXTS)),
+        st.tuples(st.sampled_from(ANY), values),
+        st.tuples(st.just(b'"payload"'), payloads),
+    ),
+    max_size=4,
 ).map(as_object)
 timings = st.builds(lambda a, b: b'{"a":%b,"b":%b}' % (a, b), scalars, scalars)
 
@@ -179,11 +189,11 @@ timings = st.builds(lambda a, b: b'{"a":%b,"b":%b}' % (a, b), scalars, scalars)
 @st.composite
 def ops(draw: st.DrawFn) -> bytes:
     members = [(b'"op"', b'"%b"' % draw(OPS).encode())]
-    members.append((b'"id"', draw(st.sampled_from((b'"s"', b'"s"', b'"s"', b'"a\\nb"')) | scalars)))
+    members.append((b'"id"', draw(st.just(b'"s"') | st.just(b'"t"') | texts)))
     for name, kind in (
-        (b'"data"', values), (b'"error"', values | objects), (b'"opts"', options | scalars),
-        (b'"timing"', timings | scalars), (b'"name"', st.sampled_from(TEXTS) | scalars),
-        (b'"displayName"', scalars),
+        (b'"data"', values), (b'"error"', values | objects), (b'"opts"', options),
+        (b'"timing"', timings | scalars), (b'"name"', st.sampled_from(TEXTS) | texts),
+        (b'"displayName"', texts),
     ):  # fmt: skip
         if draw(st.booleans()):
             members.append((name, draw(kind)))
@@ -269,6 +279,11 @@ BIG = b"20000000000000000000"
         (b'"op":"InvokeFunction","opts":{"function_id":["x"]}', "opts.function_id: must be a string"),
         (b'"op":"InvokeFunction","opts":{"payload":{"data":[1]}}', "opts.payload.data: must be an object"),
         (b'"op":"InvokeFunction","opts":{"payload":{"data":{"v":1e400}}}', "opts.payload.data.v: the number"),
+        (
+            b'"op":"InvokeFunction","opts":{"payload":{"data":%b}}'
+            % (b'{"k":' * (MAX_DEPTH + 1) + b"1" + b"}" * (MAX_DEPTH + 1)),
+            "steps[1].opts.payload.data.k.k.k",
+        ),
         (b'"op":"WaitForEvent","opts":{"event":{},"timeout":"1h"}', "opts.event: must be a string"),
         (b'"op":"WaitForEvent","name":"a","opts":{"if":1,"timeout":"1h"}', "opts.if: must be a string"),
         (b'"op":"WaitForEvent","name":"\\u0000signal/x"', "the name of the event holds a control character"),

@@ -199,3 +199,16 @@ async def test_a_call_whose_answer_was_lost_is_an_attempt(answers: int, part: by
     )
     assert not answer.no_retry
     assert breaker.requests == answers + 1, "it is sent once"
+
+
+async def test_a_state_that_cannot_be_signed_is_a_failure_that_says_so(
+    peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As damaged data would be: nothing that passes the border comes to this."""
+    monkeypatch.setattr("test_application.EVENT", b'{"data":{"v":1e400},"name":"app/x"}')
+    answer = await _call(peer, KEY)
+    assert isinstance(answer, Failure)
+    assert answer.no_retry
+    assert b"cannot be signed" in answer.error
+    assert b"1e400" in answer.error
+    assert peer.seen == []

@@ -126,3 +126,60 @@ async def test_a_refused_inference_is_an_error_with_what_the_provider_said(peer:
     assert (error["name"], error["message"]) == ("AIGatewayError", message)
     assert error["data"] == error["stack"] == "too many"
     assert "sk-x" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (
+            b'{"choices":[{"logprob":-1e400}]}',
+            "body.choices[0].logprob: the number -1e400 is beyond the range",
+        ),
+        (b'{"a":"\xff"}', "body.a: text that is not UTF-8"),
+        (b"[" * 200 + b"]" * 200, "nested deeper than 128 levels"),
+    ],
+)
+async def test_an_inference_that_cannot_be_taken_is_an_error_with_its_place(
+    peer: Peer, body: bytes, said: str
+) -> None:
+    peer.body = body
+    error = _error(await peer.ask(Op.AI_GATEWAY, format="openai-chat", body={}))
+    assert error["name"] == "AIGatewayError"
+    assert said in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("body", "value"),
+    [
+        (b"<html>", '"<html>"'),
+        (b"\xff{", '"\ufffd{"'),
+        (b'{"n":20000000000000000000}', '{"n":20000000000000000000}'),
+        (b'{"cut":"\\ud83d"}', '{"cut":"\\ufffd"}'),
+    ],
+)
+async def test_an_inference_that_is_odd_is_kept(peer: Peer, body: bytes, value: str) -> None:
+    peer.body = body
+    assert (await peer.ask(Op.AI_GATEWAY, body={})).value == value.encode()
+
+
+@pytest.mark.parametrize(
+    "opts",
+    [
+        {"headers": {"a": "x\r\nb: y"}}, {"headers": {"a b": "x"}}, {"headers": {"a": "\u20ac"}},
+        {"method": "GET /x"}, {"method": "\x00"}, {"headers": {"host": "x"}}, {"headers": {"a": "\x00"}},
+        {"body": {"deep": [[[1e308, 2**70]]]}, "headers": {"a\n": "x"}},
+    ],
+)  # fmt: skip
+async def test_odd_options_reach_nobody(peer: Peer, opts: dict[str, Any]) -> None:
+    for op in (Op.GATEWAY, Op.AI_GATEWAY):
+        reply = await peer.ask(op, **opts)
+        assert (reply.error is not None) or op is Op.AI_GATEWAY
+    assert all(request.method == "POST" for request, _ in peer.seen)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://[::1", "http://a:99999/", "http://\x00/", "http:///x", "//x", "http://\u2025/"]
+)
+async def test_odd_urls_are_an_error(peer: Peer, url: str) -> None:
+    for op in (Op.GATEWAY, Op.AI_GATEWAY):
+        assert _error(await peer.ask(op, url=url, format="gemini", auth_key="k"))["message"]

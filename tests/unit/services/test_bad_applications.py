@@ -25,7 +25,7 @@ from inngest.core.model.history import Outcome, What
 from inngest.core.model.ids import app_uuid, function_uuid
 from inngest.core.model.records import RunRecord
 from inngest.core.model.runs import RunStatus
-from inngest.core.policy import Policy
+from inngest.core.policy import MAX_DEPTH, Policy
 from inngest.drivers.application import HttpDriver
 from inngest.drivers.gateway import HttpGateway
 from inngest.drivers.http import HttpClient
@@ -110,11 +110,11 @@ class World:
         with contextlib.suppress(ConnectionError):
             await writer.wait_closed()
 
-    async def run(self, *answers: bytes) -> RunRecord:
+    async def run(self, *answers: bytes, data: bytes = b"{}") -> RunRecord:
         """The run of one event, when it has ended."""
         self.answers = list(answers)
         now = self.runtime.clock()
-        event = Event(id=self.runtime.new_id(), name="order", ts=now, received=now, data=Raw(b"{}"))
+        event = Event(id=self.runtime.new_id(), name="order", ts=now, received=now, data=Raw(data))
         await publish(self.runtime.stream, event)
         async with asyncio.timeout(PATIENCE):
             while True:
@@ -162,6 +162,31 @@ BAD: dict[str, tuple[bytes, str]] = {
     "no steps": (http(206, b""), "206 without a body"),
     "an unknown op": (http(206, b'[{"id":"a","op":"Teleport"}]'), "unknown op 'Teleport' at index 0"),
     "a step without an id": (http(206, b'[{"op":"StepRun"}]'), "op StepRun at index 0 has no id"),
+    "a number that is none": (
+        http(206, b'[{"id":"a","op":"StepRun","data":{"v":1e400}}]'),
+        "steps[0].data.v: the number 1e400 is beyond the range of doubles",
+    ),
+    "an error with an endless number": (
+        http(206, b'[{"id":"a","op":"StepFailed","error":{"data":%b}}]' % (b"9" * 400)),
+        "steps[0].error.data: the number 999",
+    ),
+    "a result that is not UTF-8": (http(200, b'{"v":"\xff"}'), "output.v: text that is not UTF-8"),
+    "a result that is too deep": (http(200, b"[" * 129 + b"]" * 129), "nested deeper than 128 levels"),
+    "an end that is too deep": (
+        http(206, b'[{"id":"a","op":"RunComplete","data":%b}]' % (b"[" * 129 + b"]" * 129)),
+        "nested deeper than 128 levels",
+    ),
+    "an error that cannot be shown": (http(500, b'{"cause":1e400}'), "cause: the number 1e400 is beyond"),
+    "a target that is no text": (
+        http(206, b'[{"id":"a","op":"InvokeFunction","opts":{"function_id":{}}}]'),
+        "steps[0].opts.function_id: must be a string, not an object",
+    ),
+    "an id with a line end": (
+        http(206, b'[{"id":"a\\nb","op":"StepPlanned"}]'),
+        "steps[0].id: must be at most",
+    ),
+    "a stream that is not UTF-8": (http(201, b' {"status":200,"body":"\xff"}'), "stream"),
+    "a stream's status that is none": (http(201, b' {"status":%b,"body":""}' % (b"9" * 30)), "stream"),
     "a stream that is cut": (http(201, b"      "), "stream"),
     "a stream of garbage": (http(201, b"   [1]"), "stream"),
     "a stream's own error": (http(201, b' {"error":"worker died"}'), "worker died"),
@@ -257,3 +282,30 @@ async def test_a_run_of_too_much_state_is_ended(world: World) -> None:
     assert run.status is RunStatus.FAILED
     error = msgspec.json.decode(run.output or b"null")
     assert (error["name"], len(world.requests)) == ("InngestErrStateOverflowed", 1)
+
+
+async def test_what_nests_as_deep_as_may_be_comes_all_the_way(world: World) -> None:
+    """There and back: an event, its trigger's expression, a step, an error, and the events that tell of the
+    end.
+    """
+    deep = b'{"k":' * MAX_DEPTH + b"1" + b"}" * MAX_DEPTH
+    fn = world.runtime.registry.functions[FN]
+    fn.triggers[0].expression = "event.data == event.data && event.data.k != 1"
+    op = b'[{"id":"s","op":"StepRun","data":%b,"opts":{"input":[%b]}}]' % (deep, deep)
+    run = await world.run(http(206, op), http(200, deep), data=deep)
+    assert (run.status, run.output) == (RunStatus.COMPLETED, deep)
+    assert msgspec.json.encode(world.requests[1]["event"]["data"]) == deep
+    assert msgspec.json.encode(world.requests[1]["steps"]["s"]["data"]) == deep
+
+
+async def test_odd_numbers_come_all_the_way(world: World) -> None:
+    numbers = b"[20000000000000000000,1e308,-0.0,%b]" % (b"9" * 300)
+    op = b'[{"id":"s","op":"StepRun","data":%b,"opts":{"input":%b},"timing":{"a":%b,"b":1}}]'
+    run = await world.run(
+        http(206, op % (numbers, numbers, b"9" * 32)), http(200, numbers), data=b'{"n":%b}' % numbers
+    )
+    assert (run.status, run.output) == (RunStatus.COMPLETED, numbers)
+    (entry,) = [each for each in await world.data.history(run.id) if each.step == "s"]
+    assert (entry.value, (entry.info or {})["input"]) == (numbers, numbers.decode())
+    sent = world.requests[1]
+    assert sent["event"]["data"]["n"] == sent["steps"]["s"]["data"] == msgspec.json.decode(numbers)
