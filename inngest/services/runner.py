@@ -160,6 +160,7 @@ class Runner:
         at = self._moment()
         lag = self.counts.lag
         transitions: list[Transition] = []
+        causes: list[Event] = []
         rest: list[tuple[Event, str, set[str]]] = []
         for event, page in zip(events, pages, strict=True):
             lag.add((at.now - event.received) / 1000)
@@ -167,15 +168,24 @@ class Runner:
             transitions += started(event, registry, at, report, self._trigger_failed)
             meetings = met(event, page.found, self._conditions, at, report, last=not page.cursor)
             transitions += meetings
+            causes += [event] * (len(transitions) - len(causes))
             if page.cursor:
                 rest.append((event, page.cursor, {each.fn for each in meetings}))
         await self._name_holders(transitions)
-        await self._commit(transitions)
+        refused = {causes[place].id: (causes[place], e) for place, e in await self._commit(transitions)}
+        for event, error in refused.values():
+            await self._set_apart(event, error)
         return rest
 
     async def _meet_many(self, rest: Sequence[tuple[Event, str, set[str]]]) -> None:
         for event, cursor, functions in rest:
-            await self._meet_rest(event, cursor, functions)
+            try:
+                await self._meet_rest(event, cursor, functions)
+            except (StoreUnavailable, Stopped):
+                raise
+            except Exception as error:  # noqa: BLE001 -- reported; the others have their waits
+                self._reporter(event)(Problem("the waits of an event", "", error))
+                await self._set_apart(event, error)
 
     async def _meet_rest(self, event: Event, cursor: str, functions: set[str]) -> None:
         report = self._reporter(event)
@@ -188,24 +198,37 @@ class Runner:
             cursor = page.cursor
         await self._commit(marks(event, functions, self._moment()))
 
+    async def _set_apart(self, event: Event, error: Exception) -> None:
+        """To the dead letters, for what could not be done: if it is delivered again from there, nothing else
+        of it happens twice.
+        """
+        letter = Entry(body=event.encode(), at=event.received, id=event.id)
+        await self._runtime.stream.bury(GROUP, [letter], reason_of(error))
+
     def _reporter(self, event: Event) -> _Report:
         return _Report(event, self.counts)
 
-    async def _commit(self, transitions: Sequence[Transition]) -> None:
-        """Commit, page by page. What a store refuses, or fails on, keeps nothing else from it."""
+    async def _commit(self, transitions: Sequence[Transition]) -> list[tuple[int, Exception]]:
+        """Commit, page by page. What a store refuses, or fails on, keeps nothing else from it: the places of
+        those transitions are returned.
+        """
+        refused: list[tuple[int, Exception]] = []
         for start in range(0, len(transitions), PAGE):
             page = transitions[start : start + PAGE]
             try:
                 await self._commit_page(page)
             except (StoreRefused, StoreDefect) as error:
                 if len(page) == 1:
-                    self._refused(page[0], error)
+                    refused.append((start, error))
                     continue
-                for transition in page:
+                for place, transition in enumerate(page, start):
                     try:
                         await self._commit_page([transition])
                     except (StoreRefused, StoreDefect) as own:
-                        self._refused(transition, own)
+                        refused.append((place, own))
+        for place, reason in refused:
+            self._refused(transitions[place], reason)
+        return refused
 
     async def _commit_page(self, transitions: Sequence[Transition]) -> None:
         results = await self._engine.commit(transitions)
@@ -254,21 +277,21 @@ class Runner:
     # -- items of functions --
 
     async def _items(self) -> None:
-        try:
-            work = await self._engine.lease(
-                Queue.RUNNER, _ITEMS, LEASE, self._worker, request=self._request, again=self._again
-            )
-        except StoreUnavailable:
-            self._again = True
-            raise
-        self._request, self._again = self._request + 1, False
+        # Until all of it is done, the next look gives again what this one gave.
+        again, self._again = self._again, True
+        work = await self._engine.lease(
+            Queue.RUNNER, _ITEMS, LEASE, self._worker, request=self._request, again=again
+        )
         if any(leased.item.kind is Kind.CRON for leased in work.items):
             await self._runtime.registry.catch_up()
         transitions: list[Transition] = []
         for leased in work.items:
             transitions += await self._fire_safely(leased)
         await self._name_holders(transitions)
-        await self._commit(transitions)
+        refused = {transitions[place].lease: error for place, error in await self._commit(transitions)}
+        failed = [one for one in work.items if lease_of(one.item) in refused]
+        await self._commit([await self._failed(one.item, refused[lease_of(one.item)]) for one in failed])
+        self._request, self._again = self._request + 1, False
         if not work.items:
             seconds = _IDLE_SECONDS
             if work.next_in is not None:
@@ -291,14 +314,18 @@ class Runner:
                 attempt=item.attempt,
                 exc_info=error,
             )
-            effects: list[Effect]
-            if item.attempt + 1 < MAX_ITEM_FAILURES:
-                due = self._engine.now() + retry_delay(item.attempt, 0.0)
-                effects = [Retry(due=due, attempt=item.attempt + 1)]
-            else:
-                await self._bury(item, error)
-                effects = [Complete()]
-            return [Transition(fn=item.fn, run=item.run, effects=effects, lease=lease_of(item))]
+            return [await self._failed(item, error)]
+
+    async def _failed(self, item: Item, error: Exception) -> Transition:
+        """Another attempt, or none any more."""
+        effects: list[Effect]
+        if item.attempt + 1 < MAX_ITEM_FAILURES:
+            due = self._engine.now() + retry_delay(item.attempt, 0.0)
+            effects = [Retry(due=due, attempt=item.attempt + 1)]
+        else:
+            await self._bury(item, error)
+            effects = [Complete()]
+        return Transition(fn=item.fn, run=item.run, effects=effects, lease=lease_of(item))
 
     async def _bury(self, item: Item, error: Exception) -> None:
         self.counts.letters += 1
