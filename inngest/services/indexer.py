@@ -92,15 +92,15 @@ class Indexer:
             await put(entries)
         except StoreUnavailable:
             raise
-        except StoreRefused as error:
-            given = error.facts["refusals"]
-            assert isinstance(given, Sequence)
-            refusals = [(entries[each.place], each.reason) for each in given]
         except Exception as error:
-            # Whose fault it is shows when each comes alone.
-            log.error("history cannot be kept together", action="indexer.history", exc_info=error)
-            await sift(entries, put, refuse)
-            if len(refusals) == len(entries):
+            given = error.facts.get("refusals") if isinstance(error, StoreRefused) else None
+            if isinstance(given, Sequence):
+                refusals = [(entries[each.place], each.reason) for each in given]
+            else:
+                # Whose fault it is shows when each comes alone.
+                log.error("history cannot be kept together", action="indexer.history", exc_info=error)
+                await sift(entries, put, refuse)
+            if len(refusals) == len(entries) > 1:
                 raise StoreUnavailable(f"the data store takes no history: {refusals[0][1]}") from error
         for entry, reason in refusals:
             await self._refuse(entry, reason)

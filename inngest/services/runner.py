@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import Sequence
 from functools import partial
 from hashlib import sha256
+from typing import TypeAlias
 
 import msgspec
 import structlog
@@ -52,6 +53,9 @@ _ORPHAN_AGE = 5 * MINUTE
 _KNOWN_FAILURES = 10_000
 _MAX_WIDE = 4
 """Deliveries with events that very many wait for, which are worked off beside the others."""
+
+
+_Refusal: TypeAlias = tuple[Transition, Exception]
 
 
 class Runner:
@@ -155,7 +159,7 @@ class Runner:
     async def _process(self, events: Sequence[Event]) -> list[tuple[Event, str, set[str]]]:
         """What is left: events that more wait for than one page holds, and where the next begins."""
         registry, engine = self._runtime.registry, self._engine
-        await self._commit([kept for event in events for kept in remembered(event, registry)])
+        await self._commit_all([kept for event in events for kept in remembered(event, registry)])
         pages = await engine.first_pauses(events, PAGE)
         at = self._moment()
         lag = self.counts.lag
@@ -170,7 +174,7 @@ class Runner:
             if page.cursor:
                 rest.append((event, page.cursor, {each.fn for each in meetings}))
         await self._name_holders(transitions)
-        await self._commit(transitions)
+        await self._commit_all(transitions)
         return rest
 
     async def _meet_many(self, rest: Sequence[tuple[Event, str, set[str]]]) -> None:
@@ -184,44 +188,54 @@ class Runner:
             at = self._moment()
             meetings = met(event, page.found, self._conditions, at, report, last=False)
             functions |= {each.fn for each in meetings}
-            await self._commit(meetings)
+            await self._commit_all(meetings)
             cursor = page.cursor
-        await self._commit(marks(event, functions, self._moment()))
+        await self._commit_all(marks(event, functions, self._moment()))
 
     def _reporter(self, event: Event) -> _Report:
         return _Report(event, self.counts)
 
-    async def _commit(self, transitions: Sequence[Transition]) -> None:
-        """Commit, page by page. What a store refuses, or fails on, keeps nothing else from it."""
+    async def _commit(self, transitions: Sequence[Transition]) -> list[_Refusal]:
+        """Commit, page by page. What a store refuses, or fails on, keeps nothing else from it; it is
+        returned.
+        """
+        refusals: list[_Refusal] = []
         for start in range(0, len(transitions), PAGE):
             page = transitions[start : start + PAGE]
             try:
                 await self._commit_page(page)
             except (StoreRefused, StoreDefect) as error:
                 if len(page) == 1:
-                    self._refused(page[0], error)
+                    refusals.append((page[0], error))
                     continue
                 for transition in page:
                     try:
                         await self._commit_page([transition])
                     except (StoreRefused, StoreDefect) as own:
-                        self._refused(transition, own)
+                        refusals.append((transition, own))
+        self.counts.refused += len(refusals)
+        for transition, reason in refusals:
+            log.error(
+                "the engine store does not take a change",
+                action="runner.commit",
+                fn=transition.fn,
+                run=transition.run,
+                error=str(reason),
+            )
+        return refusals
+
+    async def _commit_all(self, transitions: Sequence[Transition]) -> None:
+        """The same for the parts of events. Raises the error of the first that is refused, when all others
+        are committed: the reader finds out whose it is.
+        """
+        for _, error in await self._commit(transitions):
+            raise error
 
     async def _commit_page(self, transitions: Sequence[Transition]) -> None:
         results = await self._engine.commit(transitions)
         if self._observe is not None:
             for transition, committed in zip(transitions, results, strict=True):
                 self._observe(transition, committed)
-
-    def _refused(self, transition: Transition, error: Exception) -> None:
-        self.counts.refused += 1
-        log.error(
-            "the engine store refuses a change, which is left out",
-            action="runner.commit",
-            fn=transition.fn,
-            run=transition.run,
-            error=str(error),
-        )
 
     def _trigger_failed(self, fn: Function, source: str, error: EvaluationError) -> None:
         """Said once of an expression: it may fail on every event."""
@@ -268,7 +282,10 @@ class Runner:
         for leased in work.items:
             transitions += await self._fire_safely(leased)
         await self._name_holders(transitions)
-        await self._commit(transitions)
+        leases = {lease_of(leased.item): leased.item for leased in work.items}
+        for transition, error in await self._commit(transitions):
+            if transition.lease is not None and (item := leases.get(transition.lease)) is not None:
+                await self._commit([await self._failed(item, error)])
         if not work.items:
             seconds = _IDLE_SECONDS
             if work.next_in is not None:
@@ -276,29 +293,34 @@ class Runner:
             await self._firing.rest(self._engine.wait(Queue.RUNNER, seconds))
 
     async def _fire_safely(self, leased: Leased) -> list[Transition]:
-        item = leased.item
         try:
             return await self._fire(leased)
         except StoreUnavailable:
             raise
-        except Exception as error:
-            log.error(
-                "item cannot be processed",
-                action="runner.item",
-                job=item.job,
-                kind=item.kind,
-                fn=item.fn,
-                attempt=item.attempt,
-                exc_info=error,
-            )
-            effects: list[Effect]
-            if item.attempt + 1 < MAX_ITEM_FAILURES:
-                due = self._engine.now() + retry_delay(item.attempt, 0.0)
-                effects = [Retry(due=due, attempt=item.attempt + 1)]
-            else:
-                await self._bury(item, error)
-                effects = [Complete()]
-            return [Transition(fn=item.fn, run=item.run, effects=effects, lease=lease_of(item))]
+        except Exception as error:  # noqa: BLE001 -- it is told of, and no other item waits for this one
+            return [await self._failed(leased.item, error)]
+
+    async def _failed(self, item: Item, error: Exception) -> Transition:
+        """An item on which this program or the store has failed is tried again, later and later; when it was
+        often enough it is a dead letter.
+        """
+        log.error(
+            "item cannot be processed",
+            action="runner.item",
+            job=item.job,
+            kind=item.kind,
+            fn=item.fn,
+            attempt=item.attempt,
+            exc_info=error,
+        )
+        effects: list[Effect]
+        if item.attempt + 1 < MAX_ITEM_FAILURES:
+            due = self._engine.now() + retry_delay(item.attempt, 0.0)
+            effects = [Retry(due=due, attempt=item.attempt + 1)]
+        else:
+            await self._bury(item, error)
+            effects = [Complete()]
+        return Transition(fn=item.fn, run=item.run, effects=effects, lease=lease_of(item))
 
     async def _bury(self, item: Item, error: Exception) -> None:
         self.counts.letters += 1

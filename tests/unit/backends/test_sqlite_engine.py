@@ -552,16 +552,16 @@ def deep() -> dict[str, Any]:
 
 BAD = {
     "a number above 64 bits in a step's input": lambda run: Record(
-        entry=History(what=What.ATTEMPT, run=run, fn=FN, at=1, info={"input": [2 * 10**19]})
+        entry=History(id="h", what=What.ATTEMPT, run=run, fn=FN, at=1, info={"input": [2 * 10**19]})
     ),
     "a timing above 64 bits": lambda run: Record(
-        entry=History(what=What.ATTEMPT, run=run, fn=FN, at=1, started=10**30)
+        entry=History(id="h", what=What.ATTEMPT, run=run, fn=FN, at=1, started=10**30)
     ),
     "half a surrogate pair": lambda run: SaveStep(step="\ud800", value=b"1"),
-    "depth": lambda run: Record(entry=History(what=What.ATTEMPT, run=run, fn=FN, at=1, info=deep())),
+    "depth": lambda run: Record(entry=History(id="h", what=What.ATTEMPT, run=run, fn=FN, at=1, info=deep())),
     "a due time below 64 bits": lambda run: Retry(due=-(10**20), attempt=1),
     "a foreign type": lambda run: Record(
-        entry=History(what=What.ATTEMPT, run=run, fn=FN, at=1, info={"input": object()})
+        entry=History(id="h", what=What.ATTEMPT, run=run, fn=FN, at=1, info={"input": object()})
     ),
 }
 

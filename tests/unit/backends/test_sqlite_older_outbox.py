@@ -27,7 +27,9 @@ async def test_history_of_an_older_release_is_taken_over(tmp_path: Path) -> None
     older = {}
     with closing(sqlite3.connect(path)) as db:
         for seq, body in db.execute("SELECT seq, body FROM outbox_history").fetchall():
-            boxes = msgspec.msgpack.decode(body)
+            boxes = [
+                (number, msgspec.msgpack.decode(entry)) for number, entry in msgspec.msgpack.decode(body)
+            ]
             for _, fields in boxes:
                 entry_id = fields.pop("id")
                 older[entry_id] = legacy_id(msgspec.msgpack.encode(fields))
@@ -39,6 +41,6 @@ async def test_history_of_an_older_release_is_taken_over(tmp_path: Path) -> None
 
     store = SqliteEngineStore(Journal(path))
     await store.open()
-    entries = (await store.outbox_history(9)).entries
+    entries = (await store.history.take(9)).entries
     assert entries == [msgspec.structs.replace(entry, id=older[entry.id]) for entry in story.entries]
     await store.close()

@@ -72,5 +72,5 @@ async def test_nobody_free_is_no_attempt() -> None:
         await executor.drain(10)
         await running
     assert workers.calls == [(0, 0)] * 4
-    entries = (await engine.outbox_history(100)).entries
+    entries = (await engine.history.take(100)).entries
     assert [entry.attempt for entry in entries if entry.what is What.ATTEMPT] == [0]

@@ -22,9 +22,9 @@ from inngest.core.errors import StoreDefect, StoreUnavailable
 from inngest.core.model.events import Event
 from inngest.core.model.history import History
 from inngest.core.model.transition import Record, Transition
+from inngest.loops import trouble
 from inngest.ports.data import DataStore, EventFilter
-from inngest.services import indexer, loop
-from inngest.services.indexer import Indexer
+from inngest.services.indexer import GROUP, Indexer
 from inngest.services.registry import RegistryCache
 from inngest.services.runtime import Runtime
 
@@ -45,7 +45,7 @@ class Bench:
         await self.engine.commit([Transition(fn="fn-1", run="", effects=list(effects))])
 
     async def waiting(self) -> list[History]:
-        return (await self.engine.outbox_history(9999)).entries
+        return (await self.engine.history.take(9999)).entries
 
     async def history(self, story: Story) -> list[History]:
         return (await self.data.history([story.id]))[story.id]
@@ -70,8 +70,7 @@ async def until(condition: Callable[[], Awaitable[bool]]) -> None:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (loop, indexer):
-        monkeypatch.setattr(module, "backoff", lambda _: asyncio.sleep(0.001))
+    monkeypatch.setattr(trouble, "backoff", lambda *_: asyncio.sleep(0.001))
 
 
 @pytest.fixture
@@ -95,10 +94,9 @@ async def test_a_bad_entry_is_dropped_told_of_and_counted_and_the_rest_goes_on(d
             await until(lambda: _is_empty(bench))
     assert await bench.history(story) == [*story.entries[:2], story.entries[4]]
     assert await bench.history(later) == later.entries
-    assert bench.indexer.counts.refused == 2
-    (told,) = [line for line in logs if line["action"] == "indexer.refused"]
-    assert told["count"] == 2
-    assert all(entry.id in told["error"] for entry in story.entries[2:4])
+    assert bench.indexer.counts.refused_history == 2
+    told = [line["id"] for line in logs if line["action"] == "indexer.refused"]
+    assert told == [entry.id for entry in story.entries[2:4]]
 
 
 async def _is_empty(bench: Bench) -> bool:
@@ -131,7 +129,7 @@ async def test_one_entry_on_which_the_store_fails_is_found_and_dropped(reason: E
         await bench.record(story.entries)
         await until(lambda: _is_empty(bench))
     assert await bench.history(story) == [*story.entries[:2], story.entries[3]]
-    assert bench.indexer.counts.refused == 1
+    assert bench.indexer.counts.refused_history == 1
 
 
 async def test_a_store_that_fails_on_everything_loses_nothing() -> None:
@@ -145,7 +143,7 @@ async def test_a_store_that_fails_on_everything_loses_nothing() -> None:
         store.bad = lambda _: False
         await until(lambda: _is_empty(bench))
     assert await bench.history(story) == story.entries
-    assert bench.indexer.counts.refused == 0
+    assert bench.indexer.counts.refused_history == 0
 
 
 async def _seen(store: Defective, puts: int) -> bool:
@@ -169,7 +167,7 @@ async def test_a_store_that_goes_away_in_the_search_loses_nothing() -> None:
         store.bad = lambda _: False
         await until(lambda: _is_empty(bench))
     assert await bench.history(story) == story.entries
-    assert bench.indexer.counts.refused == 0
+    assert bench.indexer.counts.refused_history == 0
 
 
 async def test_a_full_disk_under_the_data_file_loses_nothing(data: SqliteDataStore) -> None:
@@ -194,18 +192,18 @@ async def test_a_full_disk_under_the_data_file_loses_nothing(data: SqliteDataSto
         with capture_logs() as logs:
             for story, one in zip(stories, events, strict=True):  # both go on being taken
                 await bench.record(story.entries)
-                await bench.stream.publish([one])
+                await bench.stream.publish([one.encode()])
             await until(lambda: _told(logs, "full"))
             full = len(await bench.waiting())
         assert full > 0
-        assert await bench.stream.backlog(indexer.GROUP) > 0
+        assert await bench.stream.backlog(GROUP) > 0
         await limit(100_000)
         await until(lambda: _is_empty(bench))
         await until(lambda: _no_backlog(bench))
     for story in (first, *stories):
         assert await bench.history(story) == story.entries
     assert sorted(await data.events(EventFilter(), limit=99), key=_id) == events
-    assert bench.indexer.counts.refused == 0
+    assert bench.indexer.counts.refused_history == 0
 
 
 async def _told(logs: Sequence[Any], what: str) -> bool:
@@ -215,7 +213,7 @@ async def _told(logs: Sequence[Any], what: str) -> bool:
 
 
 async def _no_backlog(bench: Bench) -> bool:
-    return await bench.stream.backlog(indexer.GROUP) == 0
+    return await bench.stream.backlog(GROUP) == 0
 
 
 def _id(one: Event) -> str:

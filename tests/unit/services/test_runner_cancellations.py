@@ -142,11 +142,11 @@ async def test_other_events_go_on_while_one_cancels_very_many_runs() -> None:
     running = asyncio.create_task(runner.run())
     try:
         async with asyncio.timeout(PATIENCE):
-            await stream.publish([world.event("app/stop")])
+            await stream.publish([world.event("app/stop").encode()])
             while not runner._wide:
                 await asyncio.sleep(0.001)
             go = world.event()
-            await stream.publish([go])
+            await stream.publish([go.encode()])
             while go.id not in await world.alive("other"):
                 await asyncio.sleep(0.001)
             assert engine.pages == 0
@@ -177,7 +177,7 @@ async def test_what_one_event_cancels_goes_on_when_the_store_is_back() -> None:
     running = asyncio.create_task(runner.run())
     try:
         async with asyncio.timeout(PATIENCE):
-            await stream.publish([world.event("app/stop")])
+            await stream.publish([world.event("app/stop").encode()])
             while await world.runs() or await stream.backlog("runner"):
                 await asyncio.sleep(0.001)
     finally:
@@ -193,7 +193,7 @@ async def test_a_defect_in_what_one_event_cancels_ends_the_runner() -> None:
         raise RuntimeError("a defect")
 
     engine.pauses = pauses  # type: ignore[method-assign]
-    await world.runtime.stream.publish([world.event("app/stop")])
+    await world.runtime.stream.publish([world.event("app/stop").encode()])
     with pytest.raises(ExceptionGroup) as caught:
         async with asyncio.timeout(PATIENCE):
             await world.runner.run()
