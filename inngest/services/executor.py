@@ -13,13 +13,14 @@ import structlog
 
 from inngest.core.decisions.advance import advance, begin, expire, gateway_result
 from inngest.core.decisions.draft import Call
-from inngest.core.errors import StoreUnavailable
+from inngest.core.errors import StoreUnavailable, StoreUnusable
 from inngest.core.model.functions import Function
 from inngest.core.model.runs import CALLS, Item, Kind, Leased, Queue, RunStatus
 from inngest.core.model.transition import Complete, Effect, EndRun, Lease, Retry, Transition, lease_of
 from inngest.core.policy import CAPACITY, DEAD, LEASE, MAX_ITEM_FAILURES
 from inngest.core.sdk.responses import failure, has_failed
 from inngest.core.timing.backoff import retry_delay
+from inngest.loops.background import Watched
 from inngest.loops.backoff import backoff
 from inngest.ports.driver import Driver, Gateway
 from inngest.ports.engine import Take
@@ -64,7 +65,8 @@ class Executor:
         self._room = asyncio.Event()
         self._loop = Loop("executor.lease", self._round)
         self._ended = asyncio.Event()
-        self._heart: asyncio.Task[None] | None = None
+        self._heart = Watched("executor.heartbeat", self._beat)
+        self._beats = 0
         self._worker = f"executor/{runtime.new_id()}"
         self._request = 1
         self._again = False
@@ -78,11 +80,11 @@ class Executor:
     async def run(self) -> None:
         """Work until `drain`, or until cancelled, which loses time: see `drain`."""
         self._ended.clear()
-        self._heart = asyncio.create_task(self._heartbeat())
+        self._heart.start()
         try:
             await self._loop.run()
         except asyncio.CancelledError:
-            self._heart.cancel()
+            await self._heart.stop()
             raise
         finally:
             self._ended.set()
@@ -125,22 +127,13 @@ class Executor:
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("work on an item failed", action="executor.work", exc_info=error)
 
-    async def _heartbeat(self) -> None:
-        """Give signs of life, and prolong the leases of calls that take long, until the executor has
-        ended.
-        """
-        beats = 0
-        while True:
-            try:
-                await self._engine.alive(self._worker, DEAD)
-                beats += 1
-                if beats % _BEATS_A_LEASE == 0:
-                    await self._prolong()
-            except StoreUnavailable as error:
-                log.warning("no sign of life was given", action="executor.heartbeat", error=str(error))
-            except Exception as error:
-                log.error("a heartbeat failed", action="executor.heartbeat", exc_info=error)
-            await asyncio.sleep(_BEAT_SECONDS)
+    async def _beat(self) -> None:
+        """Give a sign of life, and now and then prolong the leases of calls that take long."""
+        await self._engine.alive(self._worker, DEAD)
+        self._beats += 1
+        if self._beats % _BEATS_A_LEASE == 0:
+            await self._prolong()
+        await asyncio.sleep(_BEAT_SECONDS)
 
     async def _prolong(self) -> None:
         leases = self._held()
@@ -171,6 +164,8 @@ class Executor:
             self.counts.lateness.add((self._runtime.clock() - item.due) / 1000)
             try:
                 transition = await self._decide(current)
+            except StoreUnusable:
+                raise
             except StoreUnavailable as error:
                 log.warning("item has to wait", action="executor.decide", run=item.run, error=str(error))
                 await backoff(_REGISTRY_FAILURES)
@@ -201,6 +196,8 @@ class Executor:
             take = None if self._loop.stopping else Take(self._worker, LEASE)
             try:
                 committed = (await self._engine.commit([transition], take=take))[0]
+            except StoreUnusable:
+                raise
             except StoreUnavailable as error:
                 if not failures:
                     log.warning(
@@ -324,8 +321,7 @@ class Executor:
         except TimeoutError:
             pass
         finally:
-            if self._heart is not None:
-                self._heart.cancel()
+            await self._heart.stop()
         rest = dict(self._working)
         for task in rest:
             task.cancel()

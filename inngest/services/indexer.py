@@ -93,15 +93,15 @@ class Indexer:
         except StoreUnavailable:
             raise
         except Exception as error:
-            named = error.facts.get("refusals") if isinstance(error, StoreRefused) else None
-            if isinstance(named, Sequence):  # it has kept all others
-                refusals = [(entries[each.place], each.reason) for each in named]
+            given = error.facts.get("refusals") if isinstance(error, StoreRefused) else None
+            if isinstance(given, Sequence):
+                refusals = [(entries[each.place], each.reason) for each in given]
             else:
                 # Whose fault it is shows when each comes alone.
                 log.error("history cannot be kept together", action="indexer.history", exc_info=error)
                 await sift(entries, put, refuse)
-                if len(refusals) == len(entries) and not isinstance(error, StoreRefused):
-                    raise StoreUnavailable(f"the data store takes no history: {refusals[0][1]}") from error
+            if len(refusals) == len(entries) > 1:
+                raise StoreUnavailable(f"the data store takes no history: {refusals[0][1]}") from error
         for entry, reason in refusals:
             await self._refuse(entry, reason)
 

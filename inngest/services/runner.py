@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import Sequence
 from functools import partial
 from hashlib import sha256
+from typing import TypeAlias
 
 import msgspec
 import structlog
@@ -52,6 +53,9 @@ _ORPHAN_AGE = 5 * MINUTE
 _KNOWN_FAILURES = 10_000
 _MAX_WIDE = 4
 """Deliveries with events that very many wait for, which are worked off beside the others."""
+
+
+_Refusal: TypeAlias = tuple[Transition, Exception]
 
 
 class Runner:
@@ -155,26 +159,22 @@ class Runner:
     async def _process(self, events: Sequence[Event]) -> list[tuple[Event, str, set[str]]]:
         """What is left: events that more wait for than one page holds, and where the next begins."""
         registry, engine = self._runtime.registry, self._engine
-        await self._commit([kept for event in events for kept in remembered(event, registry)])
+        await self._commit_parts([(event, kept) for event in events for kept in remembered(event, registry)])
         pages = await engine.first_pauses(events, PAGE)
         at = self._moment()
         lag = self.counts.lag
-        transitions: list[Transition] = []
-        causes: list[Event] = []
+        parts: list[tuple[Event, Transition]] = []
         rest: list[tuple[Event, str, set[str]]] = []
         for event, page in zip(events, pages, strict=True):
             lag.add((at.now - event.received) / 1000)
             report = self._reporter(event)
-            transitions += started(event, registry, at, report, self._trigger_failed)
+            parts += [(event, one) for one in started(event, registry, at, report, self._trigger_failed)]
             meetings = met(event, page.found, self._conditions, at, report, last=not page.cursor)
-            transitions += meetings
-            causes += [event] * (len(transitions) - len(causes))
+            parts += [(event, one) for one in meetings]
             if page.cursor:
                 rest.append((event, page.cursor, {each.fn for each in meetings}))
-        await self._name_holders(transitions)
-        refused = {causes[place].id: (causes[place], e) for place, e in await self._commit(transitions)}
-        for event, error in refused.values():
-            await self._set_apart(event, error)
+        await self._name_holders([transition for _, transition in parts])
+        await self._commit_parts(parts)
         return rest
 
     async def _meet_many(self, rest: Sequence[tuple[Event, str, set[str]]]) -> None:
@@ -194,57 +194,65 @@ class Runner:
             at = self._moment()
             meetings = met(event, page.found, self._conditions, at, report, last=False)
             functions |= {each.fn for each in meetings}
-            await self._commit(meetings)
+            await self._commit_parts([(event, one) for one in meetings])
             cursor = page.cursor
-        await self._commit(marks(event, functions, self._moment()))
+        await self._commit_parts([(event, mark) for mark in marks(event, functions, self._moment())])
 
     async def _set_apart(self, event: Event, error: Exception) -> None:
         """To the dead letters, for what could not be done: if it is delivered again from there, nothing else
         of it happens twice.
         """
+        self.counts.reader.refused += 1
         letter = Entry(body=event.encode(), at=event.received, id=event.id)
         await self._runtime.stream.bury(GROUP, [letter], reason_of(error))
 
     def _reporter(self, event: Event) -> _Report:
         return _Report(event, self.counts)
 
-    async def _commit(self, transitions: Sequence[Transition]) -> list[tuple[int, Exception]]:
-        """Commit, page by page. What a store refuses, or fails on, keeps nothing else from it: the places of
-        those transitions are returned.
+    async def _commit(self, transitions: Sequence[Transition]) -> list[_Refusal]:
+        """Commit, page by page. What a store refuses, or fails on, keeps nothing else from it; it is
+        returned.
         """
-        refused: list[tuple[int, Exception]] = []
+        refusals: list[_Refusal] = []
         for start in range(0, len(transitions), PAGE):
             page = transitions[start : start + PAGE]
             try:
                 await self._commit_page(page)
             except (StoreRefused, StoreDefect) as error:
                 if len(page) == 1:
-                    refused.append((start, error))
+                    refusals.append((page[0], error))
                     continue
-                for place, transition in enumerate(page, start):
+                for transition in page:
                     try:
                         await self._commit_page([transition])
                     except (StoreRefused, StoreDefect) as own:
-                        refused.append((place, own))
-        for place, reason in refused:
-            self._refused(transitions[place], reason)
-        return refused
+                        refusals.append((transition, own))
+        self.counts.refused += len(refusals)
+        for transition, reason in refusals:
+            log.error(
+                "the engine store does not take a change",
+                action="runner.commit",
+                fn=transition.fn,
+                run=transition.run,
+                error=str(reason),
+            )
+        return refusals
+
+    async def _commit_parts(self, parts: Sequence[tuple[Event, Transition]]) -> None:
+        """Commit what comes of events. One of which something is refused is set apart for that alone."""
+        causes = {id(transition): event for event, transition in parts}
+        apart: dict[str, tuple[Event, Exception]] = {}
+        for transition, error in await self._commit([transition for _, transition in parts]):
+            event = causes[id(transition)]
+            apart.setdefault(event.id, (event, error))
+        for event, error in apart.values():
+            await self._set_apart(event, error)
 
     async def _commit_page(self, transitions: Sequence[Transition]) -> None:
         results = await self._engine.commit(transitions)
         if self._observe is not None:
             for transition, committed in zip(transitions, results, strict=True):
                 self._observe(transition, committed)
-
-    def _refused(self, transition: Transition, error: Exception) -> None:
-        self.counts.refused += 1
-        log.error(
-            "the engine store refuses a change, which is left out",
-            action="runner.commit",
-            fn=transition.fn,
-            run=transition.run,
-            error=str(error),
-        )
 
     def _trigger_failed(self, fn: Function, source: str, error: EvaluationError) -> None:
         """Said once of an expression: it may fail on every event."""
@@ -288,9 +296,10 @@ class Runner:
         for leased in work.items:
             transitions += await self._fire_safely(leased)
         await self._name_holders(transitions)
-        refused = {transitions[place].lease: error for place, error in await self._commit(transitions)}
-        failed = [one for one in work.items if lease_of(one.item) in refused]
-        await self._commit([await self._failed(one.item, refused[lease_of(one.item)]) for one in failed])
+        leases = {lease_of(leased.item): leased.item for leased in work.items}
+        for transition, error in await self._commit(transitions):
+            if transition.lease is not None and (item := leases.get(transition.lease)) is not None:
+                await self._commit([await self._failed(item, error)])
         self._request, self._again = self._request + 1, False
         if not work.items:
             seconds = _IDLE_SECONDS
@@ -299,25 +308,26 @@ class Runner:
             await self._firing.rest(self._engine.wait(Queue.RUNNER, seconds))
 
     async def _fire_safely(self, leased: Leased) -> list[Transition]:
-        item = leased.item
         try:
             return await self._fire(leased)
         except StoreUnavailable:
             raise
-        except Exception as error:
-            log.error(
-                "item cannot be processed",
-                action="runner.item",
-                job=item.job,
-                kind=item.kind,
-                fn=item.fn,
-                attempt=item.attempt,
-                exc_info=error,
-            )
-            return [await self._failed(item, error)]
+        except Exception as error:  # noqa: BLE001 -- it is told of, and no other item waits for this one
+            return [await self._failed(leased.item, error)]
 
     async def _failed(self, item: Item, error: Exception) -> Transition:
-        """Another attempt, or none any more."""
+        """An item on which this program or the store has failed is tried again, later and later; when it was
+        often enough it is a dead letter.
+        """
+        log.error(
+            "item cannot be processed",
+            action="runner.item",
+            job=item.job,
+            kind=item.kind,
+            fn=item.fn,
+            attempt=item.attempt,
+            exc_info=error,
+        )
         effects: list[Effect]
         if item.attempt + 1 < MAX_ITEM_FAILURES:
             due = self._engine.now() + retry_delay(item.attempt, 0.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -109,7 +110,7 @@ async def test_a_user_with_the_rights_that_the_documentation_names(tmp_path: Pat
         await bench.store.ping()
         stream = RedisEventStream(url)
         await stream.open()
-        await stream.publish([bench.event()])
+        await stream.publish([bench.event().encode()])
         delivery = await stream.fetch("runner", 1, 10)
         assert delivery is not None
         await stream.ack("runner", delivery.token)
@@ -131,8 +132,8 @@ class _Place:
     def __init__(self, url: str) -> None:
         self._url = url
 
-    def store(self) -> RedisEngineStore:
-        return RedisEngineStore(self._url, allow_unsafe=())
+    def store(self, clock: Callable[[], int]) -> RedisEngineStore:
+        return RedisEngineStore(self._url, allow_unsafe=(), clock=clock)
 
 
 async def test_stores_and_streams_pass_it_on(tmp_path: Path) -> None:

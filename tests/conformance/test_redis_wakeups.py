@@ -15,7 +15,7 @@ from redis_servers import RedisServer, redis_server, until
 from inngest.backends.redis import bell
 from inngest.backends.redis.engine import RedisEngineStore
 from inngest.core.model.runs import Kind, Queue, Run
-from inngest.core.model.transition import Complete, Effect, Lease, Transition
+from inngest.core.model.transition import Complete, Effect, Transition, lease_of
 from inngest.core.policy import WAKE_MOST
 
 EXECUTORS = 8
@@ -49,18 +49,17 @@ class Executor:
     async def _run(self) -> None:
         store = self.store
         while True:
-            now = _now()
             async with self._working:
-                work = await store.lease(Queue.EXECUTOR, self._limit, now, now + 30_000)
+                work = await store.lease(Queue.EXECUTOR, self._limit, 30_000, "worker")
                 for leased in work.items:
-                    item, lease = leased.item, Lease(leased.item.job, leased.item.epoch)
+                    item, lease = leased.item, lease_of(leased.item)
                     effects: list[Effect] = [Complete()]
                     await store.commit([Transition(fn=item.fn, run=item.run, effects=effects, lease=lease)])
                     self._done(item.job)
             if not work.items:
                 seconds = FOR_EVER
-                if work.next_due is not None:
-                    seconds = max(work.next_due - _now(), 0) / 1000 + 0.0005
+                if work.next_in is not None:
+                    seconds = work.next_in + 0.0005
                 await store.wait(Queue.EXECUTOR, seconds)
                 if self.dies:
                     # It was woken, and does nothing any more; its connections stay, as of one that hangs.
@@ -120,7 +119,7 @@ class _Place:
     def __init__(self, url: str) -> None:
         self._url = url
 
-    def store(self) -> RedisEngineStore:
+    def store(self, _: Callable[[], int]) -> RedisEngineStore:  # by the server's clock
         return RedisEngineStore(self._url)
 
 

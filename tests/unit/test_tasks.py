@@ -25,16 +25,21 @@ HEARD = {
     "services/task.py Task.run": "its caller, which the supervisor watches",
     "services/connect.py Connections._until_required": "prepare, and later run, by way of `_watch`",
     "services/connect.py Connections.run": "its task group, and so the supervisor",
+    "services/runner.py Runner._set_aside": "its task group, and so the supervisor",
     "services/runner.py Runner.run": "its task group, and so the supervisor; each is a `Loop`",
     "services/indexer.py Indexer.run": "its task group, and so the supervisor; each is a `Loop`",
     "services/sync.py AppSync.run": "its task group; each goes on `forever`",
     "services/assembly.py _Process._syncing.run": "its task group, and so the supervisor",
-    "services/executor.py Executor.run": "the executor's heartbeat, to be a `Watched`",
     "services/executor.py Executor._start": "`_done`, which logs what it failed of",
     # -- backing systems
     "backends/sqlite/journal.py Journal._begin": "`_break`: who waits, and `died`, which ends the process",
     "backends/redis/link.py Link.open": "callers, by their futures; the lane goes on after any error",
     "backends/redis/stream.py RedisEventStream.open": "nobody yet: to be a `Watched`",
+    "backends/redis/bus.py RedisBus.open": "the bus logs any error, and goes on",
+    "backends/mailbox.py Answers.work": "who has asked, by the lack of an answer; it is logged",
+    # -- APIs
+    "api/loader.py Loader._start": "all who wait for the read",
+    "api/nodes.py connection.count": "the resolvers that wait for it",
     "backends/redis/bell.py Bell.open": "nobody yet: to be `forever`",
     # -- calls
     "drivers/http/dial.py Dialer._resolve": "all who wait for the look-up",

@@ -27,12 +27,12 @@ async def test_history_of_an_older_release_is_taken_over(tmp_path: Path) -> None
     older = {}
     with closing(sqlite3.connect(path)) as db:
         for seq, body in db.execute("SELECT seq, body FROM outbox_history").fetchall():
-            boxes = []
-            for number, entry in msgspec.msgpack.decode(body):
-                fields = msgspec.msgpack.decode(entry)
+            boxes = [
+                (number, msgspec.msgpack.decode(entry)) for number, entry in msgspec.msgpack.decode(body)
+            ]
+            for _, fields in boxes:
                 entry_id = fields.pop("id")
                 older[entry_id] = legacy_id(msgspec.msgpack.encode(fields))
-                boxes.append((number, fields))
             db.execute(
                 "UPDATE outbox_history SET body = ? WHERE seq = ?", (msgspec.msgpack.encode(boxes), seq)
             )
