@@ -1,4 +1,4 @@
-"""What is of the bus on Redis alone: when a channel is heard, and what becomes of who waits when it is away."""
+"""What is of the bus on Redis alone: when a channel is heard, and who is told when it is away."""
 
 from __future__ import annotations
 
