@@ -159,27 +159,33 @@ class Runner:
     async def _process(self, events: Sequence[Event]) -> list[tuple[Event, str, set[str]]]:
         """What is left: events that more wait for than one page holds, and where the next begins."""
         registry, engine = self._runtime.registry, self._engine
-        await self._commit_all([kept for event in events for kept in remembered(event, registry)])
+        await self._commit_parts([(event, kept) for event in events for kept in remembered(event, registry)])
         pages = await engine.first_pauses(events, PAGE)
         at = self._moment()
         lag = self.counts.lag
-        transitions: list[Transition] = []
+        parts: list[tuple[Event, Transition]] = []
         rest: list[tuple[Event, str, set[str]]] = []
         for event, page in zip(events, pages, strict=True):
             lag.add((at.now - event.received) / 1000)
             report = self._reporter(event)
-            transitions += started(event, registry, at, report, self._trigger_failed)
+            parts += [(event, one) for one in started(event, registry, at, report, self._trigger_failed)]
             meetings = met(event, page.found, self._conditions, at, report, last=not page.cursor)
-            transitions += meetings
+            parts += [(event, one) for one in meetings]
             if page.cursor:
                 rest.append((event, page.cursor, {each.fn for each in meetings}))
-        await self._name_holders(transitions)
-        await self._commit_all(transitions)
+        await self._name_holders([transition for _, transition in parts])
+        await self._commit_parts(parts)
         return rest
 
     async def _meet_many(self, rest: Sequence[tuple[Event, str, set[str]]]) -> None:
         for event, cursor, functions in rest:
-            await self._meet_rest(event, cursor, functions)
+            try:
+                await self._meet_rest(event, cursor, functions)
+            except (StoreUnavailable, Stopped):
+                raise
+            except Exception as error:  # noqa: BLE001 -- reported; the others have their waits
+                self._reporter(event)(Problem("the waits of an event", "", error))
+                await self._set_apart(event, error)
 
     async def _meet_rest(self, event: Event, cursor: str, functions: set[str]) -> None:
         report = self._reporter(event)
@@ -188,9 +194,17 @@ class Runner:
             at = self._moment()
             meetings = met(event, page.found, self._conditions, at, report, last=False)
             functions |= {each.fn for each in meetings}
-            await self._commit_all(meetings)
+            await self._commit_parts([(event, one) for one in meetings])
             cursor = page.cursor
-        await self._commit_all(marks(event, functions, self._moment()))
+        await self._commit_parts([(event, mark) for mark in marks(event, functions, self._moment())])
+
+    async def _set_apart(self, event: Event, error: Exception) -> None:
+        """To the dead letters, for what could not be done: if it is delivered again from there, nothing else
+        of it happens twice.
+        """
+        self.counts.reader.refused += 1
+        letter = Entry(body=event.encode(), at=event.received, id=event.id)
+        await self._runtime.stream.bury(GROUP, [letter], reason_of(error))
 
     def _reporter(self, event: Event) -> _Report:
         return _Report(event, self.counts)
@@ -224,12 +238,15 @@ class Runner:
             )
         return refusals
 
-    async def _commit_all(self, transitions: Sequence[Transition]) -> None:
-        """The same for the parts of events. Raises the error of the first that is refused, when all others
-        are committed: the reader finds out whose it is.
-        """
-        for _, error in await self._commit(transitions):
-            raise error
+    async def _commit_parts(self, parts: Sequence[tuple[Event, Transition]]) -> None:
+        """Commit what comes of events. One of which something is refused is set apart for that alone."""
+        causes = {id(transition): event for event, transition in parts}
+        apart: dict[str, tuple[Event, Exception]] = {}
+        for transition, error in await self._commit([transition for _, transition in parts]):
+            event = causes[id(transition)]
+            apart.setdefault(event.id, (event, error))
+        for event, error in apart.values():
+            await self._set_apart(event, error)
 
     async def _commit_page(self, transitions: Sequence[Transition]) -> None:
         results = await self._engine.commit(transitions)
@@ -268,14 +285,11 @@ class Runner:
     # -- items of functions --
 
     async def _items(self) -> None:
-        try:
-            work = await self._engine.lease(
-                Queue.RUNNER, _ITEMS, LEASE, self._worker, request=self._request, again=self._again
-            )
-        except StoreUnavailable:
-            self._again = True
-            raise
-        self._request, self._again = self._request + 1, False
+        # Until all of it is done, the next look gives again what this one gave.
+        again, self._again = self._again, True
+        work = await self._engine.lease(
+            Queue.RUNNER, _ITEMS, LEASE, self._worker, request=self._request, again=again
+        )
         if any(leased.item.kind is Kind.CRON for leased in work.items):
             await self._runtime.registry.catch_up()
         transitions: list[Transition] = []
@@ -286,6 +300,7 @@ class Runner:
         for transition, error in await self._commit(transitions):
             if transition.lease is not None and (item := leases.get(transition.lease)) is not None:
                 await self._commit([await self._failed(item, error)])
+        self._request, self._again = self._request + 1, False
         if not work.items:
             seconds = _IDLE_SECONDS
             if work.next_in is not None:

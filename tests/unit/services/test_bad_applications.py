@@ -305,7 +305,7 @@ async def test_odd_numbers_come_all_the_way(world: World) -> None:
         http(206, op % (numbers, numbers, b"9" * 32)), http(200, numbers), data=b'{"n":%b}' % numbers
     )
     assert (run.status, run.output) == (RunStatus.COMPLETED, numbers)
-    (entry,) = [each for each in await world.data.history(run.id) if each.step == "s"]
+    (entry,) = [each for each in (await world.data.history([run.id]))[run.id] if each.step == "s"]
     assert (entry.value, (entry.info or {})["input"]) == (numbers, numbers.decode())
     sent = world.requests[1]
     assert sent["event"]["data"]["n"] == sent["steps"]["s"]["data"] == msgspec.json.decode(numbers)

@@ -144,10 +144,10 @@ async def test_internal_events_go_on_past_one_that_is_too_large(
 
 async def test_the_runner_goes_on_past_an_event_that_cannot_be_committed(world: World) -> None:
     class Choosy(MemoryEngineStore):
-        async def commit(self, transitions: Sequence[Transition]) -> Any:
+        async def commit(self, transitions: Sequence[Transition], *, take: Any = None) -> Any:
             if any(b'"bad"' in repr(transition).encode() for transition in transitions):
                 raise StoreRefused("a bad transition")
-            return await super().commit(transitions)
+            return await super().commit(transitions, take=take)
 
     engine = Choosy()
     world.runtime.engine, world.runtime.registry = engine, RegistryCache(engine)

@@ -81,7 +81,9 @@ async def data(tmp_path: Path) -> AsyncIterator[SqliteDataStore]:
     await store.close()
 
 
-async def test_a_bad_entry_is_dropped_told_of_and_counted_and_the_rest_goes_on(data: SqliteDataStore) -> None:
+async def test_a_bad_entry_is_set_apart_told_of_and_counted_and_the_rest_goes_on(
+    data: SqliteDataStore,
+) -> None:
     bench = Bench(data)
     story = Story(1).start(2).step(3, "a").step(4, "b").end(5)
     story.entries[2].queued = 2**70
@@ -120,7 +122,7 @@ class Defective(MemoryDataStore):
 
 
 @pytest.mark.parametrize("reason", [StoreDefect("script failed"), RuntimeError("no"), RecursionError()])
-async def test_one_entry_on_which_the_store_fails_is_found_and_dropped(reason: Exception) -> None:
+async def test_one_entry_on_which_the_store_fails_is_found_and_set_apart(reason: Exception) -> None:
     store = Defective(reason)
     bench = Bench(store)
     story = Story(1).start(2).step(3, "a").end(5)

@@ -12,10 +12,11 @@ from inngest.core.decisions import events
 from inngest.core.decisions.advance import advance
 from inngest.core.decisions.draft import Call
 from inngest.core.decisions.schedule import schedule
-from inngest.core.errors import StoreDefect, StoreRefused
-from inngest.core.model.events import Event
+from inngest.core.errors import StoreDefect, StoreRefused, StoreUnavailable
+from inngest.core.model.events import Event, decode_event
 from inngest.core.model.functions import Cancel, Debounce, Function
 from inngest.core.model.history import What
+from inngest.core.model.transition import CreateRun
 from inngest.core.policy import MAX_ITEM_FAILURES
 from inngest.core.sdk.responses import Op, Reported, Step
 from inngest.core.timing.times import HOUR
@@ -108,10 +109,16 @@ async def test_what_the_store_refuses_of_an_event_keeps_nothing_else_from_it(kin
         return await real(transitions, take=take)
 
     world.engine.commit = commit  # type: ignore[method-assign]
-    with pytest.raises(kind):  # the reader finds out whose it is, and buries it
-        await world.process(world.event())
+    event = world.event()
+    await world.process(event)
     assert [len(await world.runs(fn)) for fn in ("first", "bad", "last")] == [1, 0, 1]
     assert world.runner.counts.refused == 1
+    (letter,) = await world.runtime.stream.letters(limit=10)
+    assert (letter.group, decode_event(letter.body).id) == ("runner", event.id)
+    # Delivered again from there, only what was refused is done.
+    world.engine.commit = real  # type: ignore[method-assign]
+    await world.process(event)
+    assert [len(await world.runs(fn)) for fn in ("first", "bad", "last")] == [1, 1, 1]
 
 
 async def test_an_item_that_this_program_fails_on_is_tried_again_and_then_given_up(
@@ -132,3 +139,44 @@ async def test_an_item_that_this_program_fails_on_is_tried_again_and_then_given_
         await world.fire()
     assert world.queued() == []
     assert world.runner.counts.letters == 1
+
+
+@pytest.mark.parametrize("kind", [StoreRefused, StoreDefect])
+async def test_an_item_whose_result_the_store_refuses_is_tried_again_and_then_given_up(kind: Any) -> None:
+    world = World()
+    await world.register(function("bad", debounce=Debounce(period=1000)))
+    await world.process(world.event())
+    real = world.engine.commit
+
+    async def commit(transitions: Any, *, take: Any = None) -> Any:
+        if any(isinstance(effect, CreateRun) for each in transitions for effect in each.effects):
+            raise kind("no")
+        return await real(transitions, take=take)
+
+    world.engine.commit = commit  # type: ignore[method-assign]
+    for attempt in range(MAX_ITEM_FAILURES):
+        assert [item.attempt for item in world.queued()] == [attempt]
+        world.now += 24 * HOUR
+        await world.fire()
+    assert world.queued() == []
+    (letter,) = await world.runtime.stream.letters(limit=10)
+    assert (letter.kind, letter.reason) == ("item", f"{kind.__name__}: no")
+
+
+async def test_items_that_a_runner_could_not_do_for_want_of_a_store_are_done_when_it_is_back() -> None:
+    """Without waiting for their leases to run out."""
+    world = World()
+    await world.register(function(debounce=Debounce(period=1000)))
+    await world.process(world.event())
+    world.now += 1000
+    real = world.engine.commit
+
+    async def away(transitions: Any, *, take: Any = None) -> Any:
+        raise StoreUnavailable("away")
+
+    world.engine.commit = away  # type: ignore[method-assign]
+    with pytest.raises(StoreUnavailable):
+        await world.fire()
+    world.engine.commit = real  # type: ignore[method-assign]
+    await world.fire()
+    assert len(await world.runs()) == 1
