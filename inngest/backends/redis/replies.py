@@ -75,7 +75,7 @@ _CLASSES: tuple[tuple[type[RedisError], str], ...] = (
 """The client's library takes the code off the words of these, and keeps it for those of no other."""
 _NOT_LET_IN = {"WRONGPASS", "NOAUTH", "NOPERM", "DENIED"}
 _CODE = re.compile(r"[A-Z]{2,}\b")
-_TOO_LARGE = "exceeds maximum allowed size"
+_TOO_LARGE = ("exceeds maximum allowed size", "invalid bulk length", "invalid multibulk length")
 _LINE = re.compile(r"user_script:(\d+)")
 _PLACE = re.compile(r" script: [0-9a-f]{40}, on @user_script:\d+\.?$")
 
@@ -128,7 +128,7 @@ def store_error(system: str, error: BaseException, command: tuple[object, ...] =
     if not word or word in _STATES or isinstance(error, RedisConnectionError):
         return StoreUnavailable(f"{system}: {reason(error)}", system=system, **facts)
     what = f"the {'script' if is_script else 'command'} {name}" if name else "it"
-    if _TOO_LARGE in words:
+    if any(part in words for part in _TOO_LARGE):
         return StoreRefused(f"{system}: {what} was given too much ({words})", system=system, **facts)
     if line := _lua_line(command, str(error)):
         facts["line"] = line

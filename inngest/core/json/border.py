@@ -12,6 +12,7 @@ price of any decoding; only what is not gets a second look.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from types import GenericAlias
 from typing import Annotated, Any
 
@@ -161,6 +162,8 @@ _TOO_DEEP = f"nested deeper than {MAX_DEPTH} levels"
 
 
 def _too_large(number: str) -> str:
+    if number[:1] in {"{", "["}:
+        return "a number in it is beyond the range of doubles"
     shown = number if len(number) <= _SHOWN_CHARACTERS else f"{number[:_SHOWN_CHARACTERS]}…"
     return f"the number {shown} is beyond the range of doubles"
 
@@ -173,12 +176,14 @@ def look_through(value: Any, place: str, depth: int = MAX_DEPTH) -> None:
     # Level by level, without recursion: the value may nest deeper than what recurses could go.
     level = [value]
     for _ in range(depth + 1):
-        if any(each.__class__ is int and not _is_double(each) for each in level):
+        integers = [each for each in level if each.__class__ is int]
+        if integers and not (_is_double(max(integers)) and _is_double(min(integers))):
             break
-        inner = [each for each in level if each.__class__ in _CONTAINERS]
-        if not inner:
+        arrays = [each for each in level if each.__class__ is list]
+        objects = [each for each in level if each.__class__ is dict]
+        if not arrays and not objects:
             return
-        level = [each for container in inner for _, each in _members(container)]
+        level = [*chain.from_iterable(arrays), *chain.from_iterable(map(dict.values, objects))]
     raise _misfit(value, place, depth)
 
 

@@ -9,17 +9,23 @@ from __future__ import annotations
 
 import re
 
-_ESCAPE = re.compile(
-    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
-    re.DOTALL,
-)
+_HIGH, _LOW = rb"\\u[dD][89abAB][0-9a-fA-F]{2}", rb"\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+_lone_high = re.compile(rb"%b(?!%b)" % (_HIGH, _LOW)).sub
+_lone_low = re.compile(rb"%b(?<!%b%b)" % (_LOW, _HIGH, _LOW)).sub
+_REPLACEMENT = rb"\\ufffd"
 
 
 def whole(text: bytes) -> bytes:
     r"""JSON text with ``\ufffd`` for the halves that lack the other one; all else as it was."""
     if b"\\ud" not in text and b"\\uD" not in text:
         return text
-    return _ESCAPE.sub(lambda match: rb"\ufffd" if match[1] else match[0], text)
+    escaped = rb"\\" in text  # a backslash for itself: what follows it is no escape
+    if escaped:
+        if b"\0" in text:
+            return text  # no JSON
+        text = text.replace(rb"\\", b"\0\0")
+    text = _lone_low(_REPLACEMENT, _lone_high(_REPLACEMENT, text))
+    return text.replace(b"\0\0", rb"\\") if escaped else text
 
 
 _ANY_ESCAPE = re.compile(rb"\\(?:u([0-9a-fA-F]{4})|.)", re.DOTALL).finditer

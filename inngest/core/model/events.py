@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -139,12 +139,18 @@ def parse_body(body: bytes) -> list[Inbound]:
         items = [Inbound(raw) for raw in _decode_all(text)]
     except border.UNREADABLE:
         try:
-            items = [_parse_one(bytes(raw)) for raw in _decode_list(text)]
+            raws = _decode_list(text)
         except border.UNREADABLE as error:
             raise InvalidEvent(f"Request body is not valid JSON: {error}") from None
+        _check_count(raws)
+        return [_parse_one(bytes(raw)) for raw in raws]
+    _check_count(items)
+    return items
+
+
+def _check_count(items: Sequence[object]) -> None:
     if len(items) > MAX_EVENTS:
         raise InvalidEvent(f"Cannot have more than {MAX_EVENTS} events in a batch")
-    return items
 
 
 def _parse_one(raw: bytes) -> Inbound:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from later_stages import goes_through
 from odd_json import garbage, values
@@ -14,6 +14,8 @@ from inngest.core.json import border
 from inngest.core.json.jcs import InvalidJson
 from inngest.core.json.surrogates import whole
 from inngest.core.policy import MAX_DEPTH
+
+CALM = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def refused(text: bytes, place: str = "data") -> str:
@@ -82,6 +84,7 @@ def test_numbers_are_looked_at_however_deep_they_are(depth: int) -> None:
 
 
 @given(values | garbage)
+@CALM
 def test_what_passes_goes_through_everything_later(text: bytes) -> None:
     text = whole(text)
     try:
@@ -92,6 +95,7 @@ def test_what_passes_goes_through_everything_later(text: bytes) -> None:
 
 
 @given(values | garbage)
+@CALM
 def test_the_grammar_is_judged_apart(text: bytes) -> None:
     """It tells what is text of another kind from JSON that cannot pass."""
     text = whole(text)
@@ -106,6 +110,7 @@ def test_the_grammar_is_judged_apart(text: bytes) -> None:
 
 
 @given(st.recursive(st.floats() | st.none() | st.text(), st.lists))
+@CALM
 def test_nothing_is_written_that_json_cannot_say(value: object) -> None:
     try:
         text = border.dump({"v": value})

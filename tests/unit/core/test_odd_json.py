@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 from engine_rig import NOW, Rig, event, function
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from later_stages import (
     event_goes_through,
@@ -47,6 +47,7 @@ from inngest.core.policy import MAX_DEPTH
 from inngest.core.sdk.registration import InvalidRegistration, parse_registration
 from inngest.core.sdk.responses import Answer, Failure, Op, Reported, Returned, read, read_steps
 
+CALM = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 SDK = {"x-inngest-sdk": "js:v4.24.0", "x-inngest-req-version": "2"}
 KEY = "event.data.k"
 FUNCTIONS = [
@@ -111,6 +112,7 @@ def bodies(draw: st.DrawFn) -> bytes:
 
 
 @given(bodies())
+@CALM
 def test_an_event_is_refused_or_goes_through(body: bytes) -> None:
     try:
         accepted = [accept(each, "id", NOW, 1 << 20) for each in parse_body(body)]
@@ -210,6 +212,7 @@ def told_why(failure: Failure) -> str:
 
 
 @given(reports)
+@CALM
 def test_steps_are_refused_or_go_through(report: bytes) -> None:
     answer = read(206, SDK, report, NOW)
     decided(answer, *a_run())
@@ -218,6 +221,7 @@ def test_steps_are_refused_or_go_through(report: bytes) -> None:
 
 
 @given(values | garbage, st.sampled_from((200, 201, 204, 400, 500)))
+@CALM
 def test_what_a_function_returns_is_refused_or_goes_through(body: bytes, status: int) -> None:
     answer = read(status, SDK, body, NOW)
     decided(answer, *a_run())
@@ -228,6 +232,7 @@ def test_what_a_function_returns_is_refused_or_goes_through(body: bytes, status:
 
 
 @given(objects, values)
+@CALM
 def test_the_errors_of_functions_go_through(members: bytes, cause: bytes) -> None:
     for body in (members, b'{"name":"E","message":"m","stack":"s","cause":%b}' % cause):
         answer = read(500, SDK, body, NOW)
@@ -237,6 +242,7 @@ def test_the_errors_of_functions_go_through(members: bytes, cause: bytes) -> Non
 
 
 @given(scalars | objects, scalars | objects, values, scalars)
+@CALM
 def test_streamed_answers_go_through(status: bytes, headers: bytes, body: bytes, more: bytes) -> None:
     text = b'{"status":%b,"headers":%b,"body":%b,"error":null,"noRetry":%b}'
     for stream in (
@@ -255,6 +261,7 @@ def test_the_request_version_is_a_small_number(version: str) -> None:
 
 
 @given(reports)
+@CALM
 def test_the_steps_of_a_checkpoint_are_refused_or_go_through(report: bytes) -> None:
     run, _, item = a_run()
     try:
@@ -367,10 +374,13 @@ def registration(path: tuple[str, ...], value: bytes) -> bytes:
     return msgspec.json.encode(body)
 
 
-LENGTHS = st.sampled_from((b'"292y"', b'"2562047h"', b'"99999999999w"', b'"1ns"', b'"9999-12-31T23:59:59Z"'))
+LENGTHS = st.sampled_from(
+    (b'"15000w"', b'"2562047h"', b'"99999999999w"', b'"1ns"', b'"9999-12-31T23:59:59Z"')
+)
 
 
 @given(st.sampled_from(FIELDS), values | LENGTHS)
+@CALM
 def test_a_registration_is_refused_or_goes_through(path: tuple[str, ...], value: bytes) -> None:
     try:
         found = parse_registration(registration(path, value))
@@ -390,6 +400,13 @@ def test_a_registration_is_refused_or_goes_through(path: tuple[str, ...], value:
 def test_a_limit_that_no_store_holds_is_refused(path: tuple[str, ...], limit: int) -> None:
     with pytest.raises(InvalidRegistration, match=f"{path[2]}.*{path[-1]}: must be at (most|least)"):
         parse_registration(registration(path, b"%d" % limit))
+
+
+@pytest.mark.parametrize("period", ["15000w", "367d"])
+def test_a_period_beyond_what_a_throttle_counts_in_is_refused(period: str) -> None:
+    path = ("functions", "0", "throttle", "period")
+    with pytest.raises(InvalidRegistration, match=r"throttle\.period: must be at most 52w2d, not"):
+        parse_registration(registration(path, b'"%b"' % period.encode()))
 
 
 def test_a_registration_names_the_place_of_what_cannot_be_taken() -> None:
