@@ -51,8 +51,10 @@ class SlowStore(MemoryEngineStore):
         self.committing = asyncio.Event()
         self.down = False
 
-    async def lease(self, queue: Queue, limit: int, now: int, until: int) -> Work:
-        work = await super().lease(queue, limit, now, until)
+    async def lease(
+        self, queue: Queue, limit: int, ms: int, worker: str, *, request: int = 0, again: bool = False
+    ) -> Work:
+        work = await super().lease(queue, limit, ms, worker, request=request, again=again)
         if queue is Queue.EXECUTOR and work.items:
             self.leasing.set()
             await self.lease_answers.wait()

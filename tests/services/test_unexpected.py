@@ -16,6 +16,7 @@ from service_rig import until
 from slow_app import EVENT, SlowApp
 from structlog.testing import capture_logs
 
+from inngest.backends.memory.boxes import MemoryOutbox
 from inngest.backends.memory.data import MemoryDataStore
 from inngest.backends.memory.engine import MemoryEngineStore
 from inngest.backends.memory.stream import MemoryEventStream
@@ -81,7 +82,7 @@ async def serving(with_settings: Settings) -> AsyncIterator[World]:
         await world.stop()
 
 
-def fail_once(monkeypatch: pytest.MonkeyPatch, kind: type, name: str, error: BaseException) -> list[str]:
+def fail_once(monkeypatch: pytest.MonkeyPatch, kind: Any, name: str, error: BaseException) -> list[str]:
     """Let the next call of a method raise. What was raised is in the list."""
     real, raised = getattr(kind, name), []
 
@@ -100,12 +101,10 @@ CALLS = [
     (MemoryEngineStore, "wait"),
     (MemoryEngineStore, "registry"),
     (MemoryEngineStore, "wait_registry"),
-    (MemoryEngineStore, "outbox_events"),
-    (MemoryEngineStore, "ack_events"),
-    (MemoryEngineStore, "wait_events"),
-    (MemoryEngineStore, "outbox_history"),
-    (MemoryEngineStore, "ack_history"),
-    (MemoryEngineStore, "wait_history"),
+    (MemoryEngineStore, "alive"),
+    (MemoryOutbox, "take"),
+    (MemoryOutbox, "ack"),
+    (MemoryOutbox, "wait"),
     (MemoryEventStream, "fetch"),
     (MemoryEventStream, "backlog"),
     (MemoryEngineStore, "stats"),
