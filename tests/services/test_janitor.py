@@ -13,9 +13,10 @@ from inngest.backends.memory.data import MemoryDataStore
 from inngest.backends.memory.engine import MemoryEngineStore
 from inngest.backends.memory.stream import MemoryEventStream
 from inngest.backends.sqlite.data import SqliteDataStore
+from inngest.core.model.cancellations import Cancellation
 from inngest.core.model.events import Event
 from inngest.core.model.ids import ulid
-from inngest.ports.data import Cancellation, Count, DataStore, EventFilter
+from inngest.ports.data import Count, DataStore, EventFilter
 from inngest.services import janitor
 from inngest.services.janitor import Janitor
 from inngest.services.registry import RegistryCache
@@ -34,15 +35,9 @@ async def data(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
     await store.close()
 
 
-def _janitor(data: DataStore) -> Janitor:
-    engine = MemoryEngineStore()
-    runtime = Runtime(
-        engine=engine,
-        stream=MemoryEventStream(),
-        data=data,
-        registry=RegistryCache(engine),
-        clock=lambda: NOW,
-    )
+def _janitor(data: DataStore, engine: MemoryEngineStore | None = None) -> Janitor:
+    engine = engine or MemoryEngineStore(lambda: NOW)
+    runtime = Runtime(engine=engine, stream=MemoryEventStream(), data=data, registry=RegistryCache(engine))
     return Janitor(runtime, 3600)
 
 
@@ -74,14 +69,16 @@ async def test_several_side_by_side_do_no_harm(data: DataStore, monkeypatch: pyt
 
 
 async def test_bulk_cancellations_go_when_their_window_is_past(data: DataStore) -> None:
+    engine = MemoryEngineStore(lambda: NOW)
+
     def ordered(name: str, created: int, until: int) -> Cancellation:
         return Cancellation(id=name, fn="f", slug="s", app_id="a", created=created, started_before=until)
 
-    await data.put_cancellation(ordered("old", NOW - 2 * HOUR, NOW - 2 * HOUR))
-    await data.put_cancellation(ordered("open", NOW - 2 * HOUR, NOW))
-    await data.put_cancellation(ordered("new", NOW, NOW - 2 * HOUR))
-    await _janitor(data).prune()
-    assert sorted(each.id for each in await data.cancellations()) == ["new", "open"]
+    await engine.put_cancellation(ordered("old", NOW - 2 * HOUR, NOW - 2 * HOUR))
+    await engine.put_cancellation(ordered("open", NOW - 2 * HOUR, NOW))
+    await engine.put_cancellation(ordered("new", NOW, NOW - 2 * HOUR))
+    await _janitor(data, engine).prune()
+    assert sorted(each.id for each in await engine.cancellations()) == ["new", "open"]
 
 
 async def test_it_works_by_itself_until_it_is_stopped(
