@@ -454,4 +454,4 @@ async def test_what_steps_report_is_kept_whatever_it_is(data: DataStore) -> None
             story.step(3 + seed, step.id, step.data, info=info, started=step.started)
     assert len(story.entries) > 15
     await data.put_history(story.entries)
-    assert await data.history(story.id) == story.entries
+    assert (await data.history([story.id]))[story.id] == story.entries
