@@ -10,7 +10,8 @@ from msgspec import Meta, Raw, Struct
 from inngest.api.answers import ApiError, answer, read_json
 from inngest.api.context import ApiContext
 from inngest.api.operations import check_ulid, find_run
-from inngest.core.decisions.checkpoints import StepTooLarge, checkpoint
+from inngest.core.decisions.checkpoints import checkpoint
+from inngest.core.decisions.steps import StepTooLarge
 from inngest.core.model.runs import Run
 from inngest.core.policy import MAX_ID
 from inngest.core.sdk.calls import dispatched

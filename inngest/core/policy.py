@@ -129,7 +129,7 @@ FUDGE = 5_000
 """An event may be received this much before the wait for it: the two took different ways."""
 MAX_ITEM_FAILURES = 10
 """How often an item of a runner is tried that this program fails on, before it is a dead letter."""
-MAX_HISTORY_WAITING = 1_000_000
+MAX_HISTORY_WAITING = 250_000
 """Entries of history that wait for the data store; of more the oldest are dropped, and counted."""
 PAGE = 500
 """Runs, waits or items that one call of a store brings or changes at most."""

@@ -67,7 +67,7 @@ class Executor:
         self._ended = asyncio.Event()
         self._heart = Watched("executor.heartbeat", self._beat)
         self._beats = 0
-        self._worker = f"executor/{runtime.new_id()}"
+        self._worker = runtime.worker
         self._request = 1
         self._again = False
         self.counts = ExecutorCounts()

@@ -215,6 +215,16 @@ class Metrics:
 
     def _samples(self) -> Iterator[Metric]:
         if (sizes := self._sizes) is not None:
+            yield GaugeMetricFamily(
+                "inngest_history_dropped",
+                "Entries of history that were dropped, since the data store was away for too long.",
+                sizes.dropped,
+            )
+            yield GaugeMetricFamily(
+                "inngest_engine_damaged",
+                "Records of the engine store that could not be read, and were left out.",
+                sizes.damaged,
+            )
             yield GaugeMetricFamily("inngest_engine_runs", "Runs that have not ended.", sizes.runs)
             yield GaugeMetricFamily("inngest_engine_queued", "Queue items that nobody has.", sizes.queued)
             yield GaugeMetricFamily("inngest_engine_leased", "Queue items that are leased.", sizes.leased)

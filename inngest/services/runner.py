@@ -65,7 +65,7 @@ class Runner:
         self._runtime = runtime
         self._observe = observe
         self._engine = runtime.engine
-        self._worker = f"runner/{runtime.new_id()}"
+        self._worker = runtime.worker
         self._request = 1
         self._again = False
         self._conditions = Conditions()

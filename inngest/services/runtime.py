@@ -40,6 +40,9 @@ class Runtime:
     limits: Limits = field(default_factory=Limits)
     jitter: Callable[[], float] = random.random
     new_id: Callable[[], str] = field(default_factory=lambda: _ulids().new)
+    worker: str = field(default_factory=lambda: _ulids().new())
+    """Under which this process leases items. All of its services are one worker: it stands still as a whole,
+    and none of them must take up what another has."""
 
     @property
     def kind(self) -> str:

@@ -53,6 +53,7 @@ async def _well(link: Link) -> None:
 
 
 def _told(logs: list[Any]) -> list[tuple[str, str]]:
+    print(*logs, sep="\n")
     assert all(line["system"].startswith("redis ") for line in logs)
     return [(line["action"], "ended" if "failed" in line else "began") for line in logs]
 
@@ -97,9 +98,9 @@ async def test_a_server_that_takes_no_writes(link: Link, server: RedisServer) ->
     assert logs[1]["failed"] == 10
 
 
-async def test_a_server_that_does_not_keep_up(
-    link: Link, server: RedisServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_server_that_does_not_keep_up(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    link = Link(server.url)
+    await link.open()
     monkeypatch.setattr(links, "STORE_REQUESTS", 4)
     monkeypatch.setattr(links, "STORE_BATCH", 1)
     with capture_logs() as logs:
@@ -110,6 +111,7 @@ async def test_a_server_that_does_not_keep_up(
         await link.run([("PING",)])
     assert _told(logs) == [("redis.outage", "began"), ("redis.outage", "ended")]
     assert logs[1]["failed"] == refused
+    await link.close()
 
 
 async def test_what_is_asked_wrong_is_no_outage(link: Link, server: RedisServer) -> None:

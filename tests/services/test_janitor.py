@@ -7,19 +7,20 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from builders import memory_runtime
 from msgspec import Raw
 
 from inngest.backends.memory.data import MemoryDataStore
 from inngest.backends.memory.engine import MemoryEngineStore
+from inngest.backends.memory.stream import MemoryEventStream
 from inngest.backends.sqlite.data import SqliteDataStore
 from inngest.core.model.cancellations import Cancellation
 from inngest.core.model.events import Event
 from inngest.core.model.ids import ulid
 from inngest.ports.data import Count, DataStore, EventFilter
-from inngest.ports.engine import EngineStore
 from inngest.services import janitor
 from inngest.services.janitor import Janitor
+from inngest.services.registry import RegistryCache
+from inngest.services.runtime import Runtime
 
 NOW = 1_790_000_000_000
 HOUR = 3_600_000
@@ -34,8 +35,10 @@ async def data(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
     await store.close()
 
 
-def _janitor(data: DataStore, engine: EngineStore | None = None) -> Janitor:
-    return Janitor(memory_runtime(engine, clock=lambda: NOW, data=data), 3600)
+def _janitor(data: DataStore, engine: MemoryEngineStore | None = None) -> Janitor:
+    engine = engine or MemoryEngineStore(lambda: NOW)
+    runtime = Runtime(engine=engine, stream=MemoryEventStream(), data=data, registry=RegistryCache(engine))
+    return Janitor(runtime, 3600)
 
 
 def _events(at: int, count: int) -> list[Event]:
@@ -66,10 +69,11 @@ async def test_several_side_by_side_do_no_harm(data: DataStore, monkeypatch: pyt
 
 
 async def test_bulk_cancellations_go_when_their_window_is_past(data: DataStore) -> None:
+    engine = MemoryEngineStore(lambda: NOW)
+
     def ordered(name: str, created: int, until: int) -> Cancellation:
         return Cancellation(id=name, fn="f", slug="s", app_id="a", created=created, started_before=until)
 
-    engine = MemoryEngineStore(lambda: NOW)
     await engine.put_cancellation(ordered("old", NOW - 2 * HOUR, NOW - 2 * HOUR))
     await engine.put_cancellation(ordered("open", NOW - 2 * HOUR, NOW))
     await engine.put_cancellation(ordered("new", NOW, NOW - 2 * HOUR))

@@ -131,11 +131,13 @@ async def test_one_unexpected_error_of_a_store_ends_nothing(
         await until(lambda: app.ended, "the run ends")
         _, told = await world.get("/metrics")
         await until(lambda: raised, "it is called")
+        # The indexer asks at once which entry it is: none, this time.
+        borne = name == "put_history" and isinstance(error, RuntimeError)
         _, told = await world.get("/metrics")
-        assert 'inngest_loop_errors_total{loop="' in told
+        assert borne or 'inngest_loop_errors_total{loop="' in told
         assert not world.running.done()
         assert await world.stop() == 0
-    assert ERRORS.total() == before + 1
+    assert ERRORS.total() == before + (not borne)
 
 
 async def test_a_terminal_that_went_away_ends_nothing(app: SlowApp, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ the store (results of commits, leases, outboxes) until the changes before it are
 
 from __future__ import annotations
 
+import heapq
 import time
 from collections.abc import Callable, Sequence
 
@@ -209,7 +210,8 @@ class MemoryEngineStore:
 
     def _page(self, cursor: str, limit: int, wanted: Callable[[Run], bool]) -> Page[Run]:
         """By run id, since new ones come at the end."""
-        found = sorted(
+        found = heapq.nsmallest(
+            limit + 1,
             (state.run for id_, state in self._state.runs.items() if id_ > cursor and wanted(state.run)),
             key=lambda run: run.id,
         )

@@ -15,6 +15,7 @@ from inngest.core.decisions.finish import end
 from inngest.core.decisions.later import LATER
 from inngest.core.decisions.moment import Moment
 from inngest.core.decisions.starting import begun, eviction
+from inngest.core.decisions.steps import DONE, StepTooLarge, saved, step_entry
 from inngest.core.model.functions import Function
 from inngest.core.model.history import History, Outcome, What
 from inngest.core.model.runs import (
@@ -372,7 +373,8 @@ def _steps(draft: Draft, answer: Reported, moving: list[Step], call: Call, jitte
     if failed:
         # The same item is tried again, and it is the continuation of all that this answer finished.
         for step in failed:
-            _record_step(draft, step, call, Outcome.RETRY, step.error or None)
+            entry = step_entry(draft.run, draft.item, step, draft.at, call, Outcome.RETRY, step.error or None)
+            draft.add(Record(entry=entry))
         return _again(draft, answer.retry_at, jitter)
     if done and (version < 2 or not later):
         # All of them came from one call, so one call follows.
@@ -384,58 +386,12 @@ def _steps(draft: Draft, answer: Reported, moving: list[Step], call: Call, jitte
     return draft.done()
 
 
-DONE = frozenset({Op.RUN, Op.STEP, Op.FAILED})
-
-
-def _record_step(
-    draft: Draft, step: Step, call: Call, outcome: Outcome, value: bytes | None, *, when: int = -1
-) -> None:
-    started = step.started or call.started
-    info = {"type": step.opts["type"]} if isinstance(step.opts.get("type"), str) else {}
-    if isinstance(step.opts.get("input"), list):
-        # As text: it may hold any numbers, and no store has to know.
-        info["input"] = _encode(step.opts["input"]).decode()
-    entry = History(
-        id=draft.at.new_id(),
-        what=What.ATTEMPT,
-        run=draft.run.id,
-        fn=draft.run.fn,
-        at=started + step.duration if step.duration else call.ended,
-        step=step.id,
-        name=step.label,
-        op=Op.RUN,
-        attempt=draft.item.attempt,
-        outcome=outcome,
-        queued=draft.item.due,
-        started=started,
-        value=value,
-        info=info or None,
-    )
-    draft.effects.append(Record(entry=entry, when=when))
-
-
 def _save(draft: Draft, step: Step, call: Call) -> None:
-    saved, outcome, value = saved_value(step)
-    if len(saved) > MAX_STEP_OUTPUT:
-        raise RunFails(
-            "output_too_large", f"The output of step {step.label!r} is {len(saved)} bytes; 4 MiB are allowed."
-        )
-    place = draft.add(SaveStep(step=step.id, value=saved))
-    _record_step(draft, step, call, outcome, value, when=place)
-
-
-def saved_value(step: Step) -> tuple[bytes, Outcome, bytes]:
-    """What is remembered of a finished step (section 3.4), and its history: memoised value, outcome, shown
-    value.
-    """
-    if step.op is Op.STEP:
-        value = step.data or _NULL
-        return value, Outcome.OK, value
-    if step.op is Op.RUN:
-        value = step.data or _NULL
-        return b'{"data":' + value + b"}", Outcome.OK, value
-    error = step.error or error_json("Error", "Step failed")
-    return b'{"error":' + error + b"}", Outcome.FAILED, error
+    try:
+        kept = saved(draft.run, draft.item, step, draft.at, call)
+    except StepTooLarge as error:
+        raise RunFails("output_too_large", f"The {error}.") from None
+    draft.effects += kept(len(draft.effects))
 
 
 class _Asked(msgspec.Struct):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from inngest.core.decisions.advance import DONE, saved_value
+from inngest.core.decisions.draft import Call
 from inngest.core.decisions.moment import Moment
 from inngest.core.decisions.starting import begun
-from inngest.core.model.history import History, What
+from inngest.core.decisions.steps import DONE, saved
 from inngest.core.model.runs import Item, Run
-from inngest.core.model.transition import Effect, Record, ResetAttempts, SaveStep, Transition, lease_of
-from inngest.core.policy import MAX_STEP_OUTPUT
+from inngest.core.model.transition import Effect, ResetAttempts, Transition, lease_of
 from inngest.core.sdk.responses import LAZY, Op, Step
 
 
@@ -30,7 +29,8 @@ def checkpoint(
         finish_timeout: of the function, in ms, 0 for none.
 
     Raises:
-        ValueError: an op that cannot be reported this way; nothing is to be committed.
+        ValueError: an op that cannot be reported this way, or as `StepTooLarge`, a result over the limit;
+            nothing is to be committed.
 
     """
     effects: list[Effect] = []
@@ -40,31 +40,8 @@ def checkpoint(
         effects += begun(run, started, at, finish_timeout, place=0)
     for step in steps:
         if step.op in DONE:
-            saved, outcome, value = saved_value(step)
-            if len(saved) > MAX_STEP_OUTPUT:
-                raise StepTooLarge(f"output of step {step.label!r} is {len(saved)} bytes; 4 MiB are allowed")
-            effects.append(SaveStep(step=step.id, value=saved))
-            entry = History(
-                id=at.new_id(),
-                what=What.ATTEMPT,
-                run=run.id,
-                fn=run.fn,
-                at=(step.started + step.duration) or at.now,
-                step=step.id,
-                name=step.label,
-                op=Op.RUN,
-                attempt=item.attempt,
-                outcome=outcome,
-                queued=item.due,
-                started=step.started or at.now,
-                value=value,
-            )
-            effects.append(Record(entry=entry, when=len(effects) - 1))
+            effects += saved(run, item, step, at, Call(at.now, at.now))(len(effects))
         elif step.op not in LAZY and step.op is not Op.PLANNED:
             raise ValueError(f"cannot checkpoint async steps: {step.op} {step.label!r}")
     effects.append(ResetAttempts(job=item.job, epoch=item.epoch, ms=ms))
     return Transition(fn=run.fn, run=run.id, effects=effects, lease=lease_of(item))
-
-
-class StepTooLarge(ValueError):
-    """A reported step result is over the limit."""

@@ -84,7 +84,8 @@ def new_run(
         priority=priority(fn, first, at.now),
         function_version=fn.version,
         original=original,
-        order=arrival(first.received, first.id),
+        # One that is asked for comes now, whenever its events did.
+        order=arrival(at.now if original else first.received, first.id),
         starts=later,
     )
 

@@ -7,7 +7,8 @@ import pytest
 from engine_rig import NOW, Rig, event, failure, op, planned, ran
 
 from inngest.core.decisions.advance import cancel
-from inngest.core.decisions.checkpoints import StepTooLarge, checkpoint
+from inngest.core.decisions.checkpoints import checkpoint
+from inngest.core.decisions.steps import StepTooLarge
 from inngest.core.model.functions import DEFAULT_RETRIES, Throttle
 from inngest.core.model.history import Outcome, What
 from inngest.core.model.runs import Kind, RunStatus
