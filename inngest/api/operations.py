@@ -86,6 +86,7 @@ async def cancel_run(ctx: ApiContext, run_id: str) -> RunRecord:
     if run is not None:
         await ctx.commit([cancel(run, ctx.moment())])
         return replace(record_of(run), status=RunStatus.CANCELLED, ended=ctx.clock())
+    await ctx.commit([])  # its end may be known here, and not be durable yet
     record = await ctx.data.run(run_id)
     if record is None:
         raise ApiError(404, "Run not found")
