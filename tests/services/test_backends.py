@@ -66,9 +66,13 @@ async def test_a_backend_that_goes_away_comes_back_with_everything(
 
     await redis.end()
     await until(lambda: _unready(one), "the server is not ready")
-    status = await _status(one)
-    assert status["status"] == "unready"
-    assert set(status["missing"]) == {"engine store", "event stream"}  # type: ignore[call-overload]
+
+    async def both_are_missing() -> bool:
+        status = await _status(one)
+        assert status["status"] == "unready"
+        return set(status["missing"]) == {"engine store", "event stream"}  # type: ignore[call-overload]
+
+    await until(both_are_missing, "the server misses both")
     assert await one.send(EVENT) == 503
     app.go.set()  # its result waits for the store
 

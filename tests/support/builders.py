@@ -87,7 +87,8 @@ def memory_runtime(
     if engine is None:
         engine = MemoryEngineStore(clock) if clock is not None else MemoryEngineStore()
     values: dict[str, Any] = {
-        "stream": MemoryEventStream(clock=engine.now), "data": MemoryDataStore(), "registry": RegistryCache(engine),
+        "stream": MemoryEventStream(clock=engine.now),
+        "data": MemoryDataStore(), "registry": RegistryCache(engine),
     }  # fmt: skip
     return Runtime(engine=engine, **(values | fields))
 
