@@ -35,6 +35,7 @@ COMMIT = _assemble(
     *_PARTITIONS,
     "states",
     "pauses",
+    "parts",
     "transition",
     "effects_start",
     "effects_queue",
@@ -49,7 +50,7 @@ DISCARD = _assemble("discard", *_PARTITIONS, flags=_FREES)
 RUN = _assemble("run", "keys", "states", flags=_READS)
 ITEM = _assemble("item", *_PARTITIONS, flags=_READS)
 RUN_ITEMS = _assemble("run_items", *_PARTITIONS, flags=_READS)
-ORPHANS = _assemble("orphans", "keys", flags=_READS)
+ORPHANS = _assemble("orphans", *_PARTITIONS, "pauses", "parts", flags=_FREES)
 PUT_APP = _assemble("put_app", "keys", "ring", "capacity")
 OUTBOX_TAKE = _assemble("outbox_take", "keys", flags=_FREES)
 OUTBOX_ACK = _assemble("outbox_ack", "keys", flags=_FREES)
