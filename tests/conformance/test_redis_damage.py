@@ -1,7 +1,7 @@
 """Any one record on Redis may be lost or damaged: what it stood for is dropped, and all else goes on.
 
-The world of each test has a record of each kind. One of them is damaged; then everything is done with the store
-that can be, and another function, which shares nothing but the server with the damaged one, works as ever.
+The world of each test has a record of each kind. One of them is damaged; then everything is done with the
+store that can be, and another function, which shares nothing but the server with the damaged one, works as ever.
 """
 
 from __future__ import annotations
@@ -18,16 +18,24 @@ from redis_places import RedisPlace, empty, engine_at, server
 
 from inngest.core.errors import StoreDefect
 from inngest.core.model.functions import Throttle
-from inngest.core.model.runs import Cell, Item, Kind, Leased, Queue, Run, digest, signal_name, timers
+from inngest.core.model.runs import (
+    Cell,
+    Kind,
+    Leased,
+    Queue,
+    Run,
+    digest,
+    signal_name,
+    timers,
+)
 from inngest.core.model.transition import (
     Admit,
     Await,
     Collect,
+    Drop,
     Effect,
     Emit,
-    EndRun,
     Enqueue,
-    Evict,
     Once,
     PutPause,
     Record,
@@ -36,11 +44,8 @@ from inngest.core.model.transition import (
     SetCrons,
     TakeLock,
     TakePause,
-    Transition,
 )
-from inngest.core.model.runs import RunStatus
 from inngest.core.timing import gcra
-from inngest.ports.engine import Take
 
 STEP = "s1"
 GARBAGE = b"\xc1garbage"
@@ -59,6 +64,7 @@ class World(Bench):
         await self.start()
         throttled = function(FN, limits=[1, 1], run_limit=2, throttle=Throttle(limit=1, period=60_000))
         await self.register(throttled, function(OTHER, limits=[1]))
+        await self.fill(OTHER, "z")
         await self.fill(FN, "a")
         await self.commit(
             Remember(name="app/stop", event=b"{}", at=self.now, ttl=HOUR),
@@ -70,10 +76,9 @@ class World(Bench):
         self.redis.zadd("inngest:reconsider", {FN: 5})
         self.redis.hset("inngest:reconsidered", FN, "0")
         await self.store.alive(WORKER, HOUR)
-        await self.fill(OTHER, "z")
 
     async def fill(self, fn: str, name: str) -> None:
-        self.runs: dict[str, Run] = getattr(self, "runs", {})
+        self.made: dict[str, Run] = getattr(self, "made", {})
         cells = (Cell(f"{fn}:0", 0), Cell(f"{fn}:1:k", 1))
         places = {
             "start": partition(fn, "s", *cells, run_cell=Cell(f"{fn}:run", 2), throttle="t"),
@@ -83,8 +88,7 @@ class World(Bench):
             places = {"start": partition(fn, "s"), "work": partition(fn, "w")}
         first = await self.create(self.run(f"{name}1", fn, lock=f"lock:{fn}", **places))
         await self.won(TakeLock(key=f"lock:{fn}", order="1"), run=first.id, fn=fn)
-        (leased,) = await self.lease()
-        self.held = leased
+        assert first.id in {leased.item.run for leased in await self.lease()}
         steps: list[Effect] = [SaveStep(step=STEP, value=b"1"), Await(steps=["p1", "p2"])]
         await self.won(*steps, run=first.id, fn=fn)
         for number, event in enumerate(("app/go", signal_name("sig"))):
@@ -99,7 +103,7 @@ class World(Bench):
         sleep = self.item(second, Kind.SLEEP, f"{second.id}:sleep", due=self.now + 5_000)
         await self.won(Enqueue(item=sleep, partition=timers(fn)), run=second.id, fn=fn)
         third = await self.create(self.run(f"{name}3", fn, **{k: partition(fn, f"{k}3") for k in places}))
-        self.runs |= {run.id: run for run in (first, second, third)}
+        self.made |= {run.id: run for run in (first, second, third)}
         await self.crons(fn)
         await self.collect(fn, last=False)
         await self.collect(fn, last=True)
@@ -129,7 +133,7 @@ class World(Bench):
         function's alone.
         """
         event = self.event("app/go", b'{"x":"1"}')
-        names = [name for name, run in self.runs.items() if run.fn == fn]
+        names = [name for name, run in self.made.items() if run.fn == fn]
         calls: list[Callable[[], Any]] = [
             lambda: self.crons(fn),
             lambda: self.collect(fn, last=True),
@@ -284,7 +288,9 @@ def _garbage(redis: Any, key: str) -> None:
     elif kind == b"set":
         redis.sadd(key, GARBAGE)
     else:
-        redis.zadd(key, {GARBAGE: 1, b"0000000000000001" + GARBAGE: 1, b"0" * 16 + b"fn-a|no-such": 1, "x|y": 1})
+        redis.zadd(
+            key, {GARBAGE: 1, b"0000000000000001" + GARBAGE: 1, b"0" * 16 + b"fn-a|no-such": 1, "x|y": 1}
+        )
 
 
 def _lone_byte(redis: Any, key: str) -> None:
@@ -304,7 +310,7 @@ DAMAGES = [_delete, _other_type, _garbage, _lone_byte]
 def _find(redis: Any, name: str) -> str:
     """A key by its name, in which N stands for a number."""
     pattern = re.compile(re.escape(name).replace("N", r"\d+"))
-    found = sorted(key.decode() for key in redis.keys() if pattern.fullmatch(key.decode()))
+    found = sorted(key.decode() for key in redis.keys("*") if pattern.fullmatch(key.decode()))
     assert found, f"the world has no {name}"
     return found[0]
 
@@ -316,20 +322,20 @@ async def _survive(world: World) -> None:
     await world.everything(OTHER)
     for leased in await world.lease():
         assert leased.item.epoch
-    # The other function's leased, ready, and sleeping items come, and so do those of its crons and collectors.
+    # The other function's leased, ready, and sleeping items come, and those of its crons and collectors.
     world.now += 10_000
     done = await world.drain()
     world.expire()
     done += await world.drain()
     await world.look()
-    kinds = {leased.item.kind for leased in done if leased.item.fn == OTHER}
-    assert kinds >= {Kind.START, Kind.SLEEP, Kind.CRON, Kind.BATCH, Kind.DEBOUNCE}
     # Nothing is left that would not move, and capacity is not lost.
     world.now += HOUR * 2
-    await world.drain()
+    done += await world.drain()
     orphans = set(await world.orphans())
-    await world.drain()
+    done += await world.drain()
     orphans |= set(await world.orphans())
+    kinds = {leased.item.kind for leased in done if leased.item.fn == OTHER}
+    assert kinds >= {Kind.START, Kind.SLEEP, Kind.CRON, Kind.BATCH, Kind.DEBOUNCE}
     for fn in (FN, OTHER):
         for run in (await world.store.runs(fn, 0, 1 << 60, "", 1000)).found:
             assert run.id in orphans or await world.items(run.id, fn) or run.id in ("a1", "z1"), run.id
@@ -353,7 +359,108 @@ async def test_it_is_the_whole_world(world: World) -> None:
     others = re.compile(r".*(fn-b|\{fn-b\}|:b?z\d|:a[23]|collect.*|item:a1.*).*")
     new = [
         key
-        for raw in world.redis.keys()
+        for raw in world.redis.keys("*")
         if not any(each.fullmatch(key := raw.decode()) for each in known) and not others.fullmatch(key)
     ]
     assert new == []
+
+
+FIELDS = [
+    ("item:a3:start", "state run kind queue pid def due score mark epoch blob"),
+    ("item:a2:sleep", "state run kind queue pid def due score mark epoch blob"),
+    ("item:a1:start", "state run kind queue pid def due score mark epoch blob holder"),
+    ("run:a1", "head weight created start start_def work work_def lock priority revision version plan"),
+    ("run:a1", "started size pending live waits"),
+    ("collector:batch", "job opened count ts"),
+    ("collector:debounce", "job opened count ts"),
+    ("config", "limits emission tolerance"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "field"), [(name, field) for name, fields in FIELDS for field in fields.split()]
+)
+async def test_one_field(world: World, name: str, field: str) -> None:
+    assert world.redis.hdel(f"inngest:{{fn-a}}:{name}", field)
+    await _survive(world)
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__.strip("_"))
+@pytest.mark.parametrize("job", ["a3:start", "a2:sleep", "a1:start"], ids=["ready", "timer", "leased"])
+async def test_a_lost_item_is_counted_and_its_run_is_found(
+    world: World, job: str, damage: Callable[[Any, str], None]
+) -> None:
+    run = job.partition(":")[0]
+    damage(world.redis, f"inngest:{{fn-a}}:item:{job}")
+    for pause in (f"{run}:w0", f"{run}:w1"):
+        await world.won(TakePause(id=pause), run=run)
+    others = [item.job for item in await world.items(run) if item.job != job]
+    await world.won(*map(_drop, others), run=run)
+    before = (await world.store.stats()).damaged
+    world.now += 10_000
+    world.expire()
+    jobs = await world.jobs()
+    assert job not in jobs
+    assert (await world.store.stats()).damaged > before
+    assert run in await world.orphans()
+
+
+def _drop(job: str) -> Effect:
+    return Drop(job=job)
+
+
+async def test_a_lost_lease_gives_its_capacity_back(world: World) -> None:
+    assert world.redis.smembers("inngest:{fn-a}:cell:fn-a:0") == {b"a1:start"}
+    world.redis.delete("inngest:{fn-a}:item:a1:start")
+    world.now += 60_000  # of the throttle
+    world.expire()
+    assert "a2:start" in await world.jobs()
+
+
+async def test_a_lost_run_gives_its_place_back(world: World) -> None:
+    """A run's own concurrency has two places; the run that has one is gone, the next has the other."""
+    world.redis.delete("inngest:{fn-a}:run:a1")
+    await world.register(function(FN, limits=[5, 5], run_limit=1), function(OTHER, limits=[1]))
+    await world.orphans()
+    world.expire()
+    assert "a2:start" in await world.jobs()
+    assert await world.store.locate("a1") is None
+    assert [run.id for run in await world.runs()] == ["a2", "a3"]
+    assert world.redis.keys("*:a1") == []
+    assert (await world.store.stats()).damaged > 0
+
+
+@pytest.mark.parametrize("part", ["steps", "stack"])
+async def test_lost_results_are_not_made_again(world: World, part: str) -> None:
+    """The function is not called as if it had done nothing; the run ends."""
+    world.redis.delete(f"inngest:{{fn-a}}:{part}:a1")
+    await world.reopen()
+    world.expire()
+    await world.won(TakePause(id="a1:w0"), TakePause(id="a1:w1"), run="a1")
+    assert "a1:start" not in await world.jobs()
+    assert (await world.store.stats()).damaged > 0
+    await world.orphans()
+    assert await world.store.locate("a1") is None
+
+
+async def test_a_wait_that_no_event_can_find_is_repaired(world: World) -> None:
+    world.redis.delete("inngest:waits:" + digest("app/go", "data.x", "1"), "inngest:pauses:\x00signal/sig")
+    for item in await world.items("a1"):
+        await world.won(Drop(job=item.job), run="a1")
+    world.expire()
+    for leased in await world.lease():
+        await world.complete(leased)
+    assert "a1" in await world.orphans()
+    pause = world.pause(world.made["a1"], "w0", "app/go", terms=[("data.x", "1")])
+    assert await world.won(PutPause(pause=pause), run="a1") == [True]
+    assert [each.id for each in await world.pauses(world.event("app/go", b'{"x":"1"}'))] == ["a1:w0"]
+
+
+async def test_a_record_of_another_type_is_kept_aside(world: World) -> None:
+    key = "inngest:{fn-a}:config"
+    _other_type(world.redis, key)
+    await world.lease()
+    world.expire()
+    await world.lease()
+    assert world.redis.lrange(f"inngest:damaged:{key}", 0, -1) == [GARBAGE]
+    assert world.redis.ttl(f"inngest:damaged:{key}") > 0

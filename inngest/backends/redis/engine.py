@@ -439,6 +439,8 @@ class RedisEngineStore:
 
     async def orphans(self, age: int, cursor: str, limit: int) -> Page[Run]:
         key = f"{self._prefix}runs"
+        if not cursor:
+            await self._index_lost(age)
         ((following, flat),) = await self._link.read([("HSCAN", key, cursor or "0", "COUNT", limit)])
         page = {_text(run): _text(fn) for run, fn in zip(flat[::2], flat[1::2], strict=True)}
         found: list[tuple[str, str]] = []
@@ -451,6 +453,21 @@ class RedisEngineStore:
             ends: list[Effect] = [EndRun(status=RunStatus.FAILED)]
             await self.commit([Transition(page[run], run, ends) for run in sorted(damaged)])
         return Page(found=list(runs.values()), cursor="" if following == b"0" else following.decode())
+
+    async def _index_lost(self, age: int) -> None:
+        """Let runs that only their functions know be found again."""
+        (names,) = await self._link.read([("HKEYS", f"{self._prefix}functions")])
+        keys = {fn: f"{self._prefix}{{{fn}}}:runs" for fn in map(_text, names)}
+        known, *theirs = await self._link.read(
+            [("HLEN", f"{self._prefix}runs"), *(("ZCARD", key) for key in keys.values())]
+        )
+        if known >= sum(theirs):
+            return
+        for (fn, key), size in zip(keys.items(), theirs, strict=True):
+            for first in range(0, size, _PAGE):
+                (ids,) = await self._link.read([("ZRANGE", key, first, first + _PAGE - 1)])
+                pairs = [(_text(run), fn) for run in ids]
+                await self._script(ORPHANS, f"{self._prefix}runs", age, wire.encode(pairs))
 
     async def stats(self) -> Stats:
         runs, counts, leased, events, history, dropped = await self._link.read(

@@ -34,6 +34,10 @@ local function moves(fn, run)
     count('damaged', 1)
     return true
   end
+  local lost = call('HSETNX', PREFIX .. 'runs', run, fn) + call('ZADD', of(fn) .. 'runs', 'NX', fields.created, run)
+  if lost > 0 then
+    count('damaged', 1)
+  end
   if fields.created >= BEFORE then
     return true
   end
