@@ -1,7 +1,7 @@
 """Any one record on Redis may be lost or damaged: what it stood for is dropped, and all else goes on.
 
 The world of each test has a record of each kind. One of them is damaged; then everything is done with the
-store that can be, and another function, which shares nothing but the server with the damaged one, works as ever.
+store that can be, and another function, which shares nothing with the damaged one but the server, works on.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class World(Bench):
         steps: list[Effect] = [SaveStep(step=STEP, value=b"1"), Await(steps=["p1", "p2"])]
         await self.won(*steps, run=first.id, fn=fn)
         for number, event in enumerate(("app/go", signal_name("sig"))):
-            pause = self.pause(first, f"w{number}", event, terms=[("data.x", "1")] if number == 0 else [])
+            pause = self.pause(first, f"w{number}", event, terms=[("data.x", "s:1")] if number == 0 else [])
             timeout = self.item(first, Kind.TIMEOUT, pause.timeout_job, due=self.now + HOUR)
             await self.won(
                 PutPause(pause=pause), Enqueue(item=timeout, partition=timers(fn)), run=first.id, fn=fn
@@ -258,7 +258,7 @@ SERVER_KEYS = [
     "runs",
     "serial",
     "version",
-    "waits:" + digest("app/go", "data.x", "1"),
+    "waits:" + digest("app/go", "data.x", "s:1"),
     "workers",
 ]
 
@@ -444,14 +444,14 @@ async def test_lost_results_are_not_made_again(world: World, part: str) -> None:
 
 
 async def test_a_wait_that_no_event_can_find_is_repaired(world: World) -> None:
-    world.redis.delete("inngest:waits:" + digest("app/go", "data.x", "1"), "inngest:pauses:\x00signal/sig")
+    world.redis.delete("inngest:waits:" + digest("app/go", "data.x", "s:1"), "inngest:pauses:\x00signal/sig")
     for item in await world.items("a1"):
         await world.won(Drop(job=item.job), run="a1")
     world.expire()
     for leased in await world.lease():
         await world.complete(leased)
     assert "a1" in await world.orphans()
-    pause = world.pause(world.made["a1"], "w0", "app/go", terms=[("data.x", "1")])
+    pause = world.pause(world.made["a1"], "w0", "app/go", terms=[("data.x", "s:1")])
     assert await world.won(PutPause(pause=pause), run="a1") == [True]
     assert [each.id for each in await world.pauses(world.event("app/go", b'{"x":"1"}'))] == ["a1:w0"]
 
