@@ -39,7 +39,7 @@ class ServerClock:
         widened = (now - self._at) * DRIFT
         low, high = self._low - widened, self._high + widened
         self._at = now
-        new_low, new_high = server - now, server + 1 - sent
+        new_low, new_high = server - now, server + 1 - sent + (now - sent) * DRIFT
         if self._heard and new_low <= high and new_high >= low:
             self._low, self._high = max(low, new_low), min(high, new_high)
         else:

@@ -37,8 +37,8 @@ from inngest.core.model.cancellations import Cancellation
 from inngest.core.model.events import Event
 from inngest.core.model.functions import App, Function
 from inngest.core.model.history import History, decode_history
-from inngest.core.model.runs import Item, Leased, Pause, Queue, Run
-from inngest.core.model.transition import Committed, EndRun, Evict, Lease, Transition, lease_of
+from inngest.core.model.runs import Item, Leased, Pause, Queue, Run, RunStatus
+from inngest.core.model.transition import Committed, Effect, EndRun, Evict, Lease, Transition, lease_of
 from inngest.core.policy import MAX_HISTORY_WAITING
 from inngest.ports.engine import Page, Registered, Stats, Take, Work
 
@@ -262,17 +262,31 @@ class RedisEngineStore:
         missing = {one.item.run: one.item.fn for one in leased if one.item.run and one.run is None}
         if not missing:
             return list(leased)
-        runs = await self._states(list(missing.items()))
+        damaged: set[str] = set()
+        runs = await self._states(list(missing.items()), damaged)
         for one in leased:
             if one.run is None:
                 one.run = runs.get(one.item.run)
-        lost = [one for one in leased if one.item.run and one.run is None]
+        lost = [one.item for one in leased if one.item.run and one.run is None]
         if lost:
-            await self.hand_back([lease_of(one.item) for one in lost])
+            await self.hand_back([lease_of(item) for item in lost if item.run not in damaged])
+            await self._discard([lease_of(item) for item in lost if item.run in damaged])
         return [one for one in leased if not one.item.run or one.run is not None]
 
-    async def _states(self, runs: Sequence[tuple[str, str]]) -> dict[str, Run]:
-        """The states of runs, given as (run, function), by run id; without those that have ended."""
+    async def _discard(self, leases: Sequence[Lease]) -> None:
+        """Drop items that nobody can work on."""
+        if leases:
+            key = f"{self._prefix}leases"
+            await self._link.run(
+                [self._call(DISCARD, key, lease.fn, lease.job, lease.epoch) for lease in leases]
+            )
+
+    async def _states(
+        self, runs: Sequence[tuple[str, str]], damaged: set[str] | None = None
+    ) -> dict[str, Run]:
+        """The states of runs, given as (run, function), by run id; without those that have ended, and without
+        those that cannot be read, whose ids are added to ``damaged``.
+        """
         found: dict[str, Run] = {}
         commands = []
         for run_id, fn in runs:
@@ -289,6 +303,8 @@ class RedisEngineStore:
                 found[run_id] = run
             else:
                 found.pop(run_id, None)
+                if damaged is not None:
+                    damaged.add(run_id)
         return found
 
     # -- the queue --
@@ -321,15 +337,15 @@ class RedisEngineStore:
             ready.set()
         self._bell.looked(self._ready(queue), found=bool(items))
         runs = {run.id: run for run in map(self._state, states) if run is not None}
-        leased = []
+        leased, lost = [], []
         for reply in items:
             one = self._leased(reply, None)
             if one is None:
-                lost = wire.lease_of_reply(reply)
-                await self._script(DISCARD, f"{self._prefix}leases", lost.fn, lost.job, lost.epoch)
+                lost.append(wire.lease_of_reply(reply))
                 continue
             one.run = runs.get(one.item.run)
             leased.append(one)
+        await self._discard(lost)
         return Work(items=await self._complete(leased), next_in=next_in / 1000 if next_in >= 0 else None)
 
     async def extend(self, leases: Sequence[Lease], ms: int) -> list[Lease]:
@@ -357,8 +373,8 @@ class RedisEngineStore:
     # -- reads --
 
     async def locate(self, run_id: str) -> str | None:
-        (fn,) = await self._link.run([("HGET", f"{self._prefix}runs", run_id)])
-        return fn.decode() if fn is not None else None
+        (fn,) = await self._link.read([("HGET", f"{self._prefix}runs", run_id)])
+        return _text(fn) if fn is not None else None
 
     async def run(self, fn: str, run_id: str) -> Run | None:
         return (await self._states([(run_id, fn)])).get(run_id)
@@ -371,8 +387,8 @@ class RedisEngineStore:
         following, offset = "", 0
         while not ids:
             window = (since, f"({created_to}", "BYSCORE", "LIMIT", offset, limit, "WITHSCORES")
-            (flat,) = await self._link.run([("ZRANGE", key, *window)])
-            known = [(int(float(at)), raw.decode()) for raw, at in zip(flat[::2], flat[1::2], strict=True)]
+            (flat,) = await self._link.read([("ZRANGE", key, *window)])
+            known = [(int(float(at)), _text(raw)) for raw, at in zip(flat[::2], flat[1::2], strict=True)]
             ids = [run_id for at, run_id in known if (at, run_id) > (since, last)]
             following = f"{known[-1][0]}:{known[-1][1]}" if len(known) == limit else ""
             if not following:
@@ -383,11 +399,15 @@ class RedisEngineStore:
 
     async def item(self, fn: str, job: str) -> Item | None:
         reply = await self._script(ITEM, f"{self._prefix}{{{fn}}}", fn, job)
-        return wire.decode_item(reply) if reply is not None else None
+        return next(iter(self._items([reply] if reply is not None else [])), None)
 
     async def items(self, fn: str, run_id: str) -> list[Item]:
         replies = await self._script(RUN_ITEMS, f"{self._prefix}{{{fn}}}", fn, run_id)
-        return sorted(map(wire.decode_item, replies), key=lambda item: item.due)
+        return sorted(self._items(replies), key=lambda item: item.due)
+
+    def _items(self, replies: Sequence[Reply]) -> list[Item]:
+        """Without the damaged ones."""
+        return [one.item for reply in replies if (one := self._leased(reply, None)) is not None]
 
     async def first_pauses(self, events: Sequence[Event], limit: int) -> list[Page[Pause]]:
         return await self._waiting.first(events, limit)
@@ -397,16 +417,16 @@ class RedisEngineStore:
 
     async def remembered(self, fn: str, names: Sequence[str], since: int) -> list[bytes]:
         keys = [f"{self._prefix}{{{fn}}}:cancelling:{name}" for name in names]
-        found = await self._link.run([("ZRANGE", key, since, "+inf", "BYSCORE") for key in keys])
+        found = await self._link.read([("ZRANGE", key, since, "+inf", "BYSCORE") for key in keys])
         return [event for events in found for event in events]
 
     async def signal(self, name: str) -> Pause | None:
         return await self._waiting.signal(name)
 
     async def lock_holders(self, locks: Sequence[tuple[str, str]]) -> list[str | None]:
-        values = await self._link.run([("GET", self._prefix + wire.lock_name(key)) for _, key in locks])
-        holders = [value.decode().partition(" ")[0] if value is not None else "" for value in values]
-        alive = await self._link.run(
+        values = await self._link.read([("GET", self._prefix + wire.lock_name(key)) for _, key in locks])
+        holders = [_text(value).partition(" ")[0] if value is not None else "" for value in values]
+        alive = await self._link.read(
             [
                 ("HMGET", f"{self._prefix}{{{fn}}}:run:{holder}", "revision", "evicted")
                 for (fn, _), holder in zip(locks, holders, strict=True)
@@ -419,17 +439,38 @@ class RedisEngineStore:
 
     async def orphans(self, age: int, cursor: str, limit: int) -> Page[Run]:
         key = f"{self._prefix}runs"
-        ((following, flat),) = await self._link.run([("HSCAN", key, cursor or "0", "COUNT", limit)])
-        page = {run.decode(): fn.decode() for run, fn in zip(flat[::2], flat[1::2], strict=True)}
+        if not cursor:
+            await self._index_lost(age)
+        ((following, flat),) = await self._link.read([("HSCAN", key, cursor or "0", "COUNT", limit)])
+        page = {_text(run): _text(fn) for run, fn in zip(flat[::2], flat[1::2], strict=True)}
         found: list[tuple[str, str]] = []
         for some in _pages(list(page.items())):
             lost = await self._script(ORPHANS, key, age, wire.encode(some))
             found += [(run.decode(), page[run.decode()]) for run in lost]
-        runs = await self._states(found)
+        damaged: set[str] = set()
+        runs = await self._states(found, damaged)
+        if damaged:  # nothing moves them, and nobody can
+            ends: list[Effect] = [EndRun(status=RunStatus.FAILED)]
+            await self.commit([Transition(page[run], run, ends) for run in sorted(damaged)])
         return Page(found=list(runs.values()), cursor="" if following == b"0" else following.decode())
 
+    async def _index_lost(self, age: int) -> None:
+        """Let runs that only their functions know be found again."""
+        (names,) = await self._link.read([("HKEYS", f"{self._prefix}functions")])
+        keys = {fn: f"{self._prefix}{{{fn}}}:runs" for fn in map(_text, names)}
+        known, *theirs = await self._link.read(
+            [("HLEN", f"{self._prefix}runs"), *(("ZCARD", key) for key in keys.values())]
+        )
+        if known >= sum(theirs):
+            return
+        for (fn, key), size in zip(keys.items(), theirs, strict=True):
+            for first in range(0, size, _PAGE):
+                (ids,) = await self._link.read([("ZRANGE", key, first, first + _PAGE - 1)])
+                pairs = [(_text(run), fn) for run in ids]
+                await self._script(ORPHANS, f"{self._prefix}runs", age, wire.encode(pairs))
+
     async def stats(self) -> Stats:
-        runs, counts, leased, events, history, dropped = await self._link.run(
+        runs, counts, leased, events, history, dropped = await self._link.read(
             [
                 ("HLEN", f"{self._prefix}runs"),
                 ("HMGET", f"{self._prefix}counts", "items", "pauses", "damaged"),
@@ -439,15 +480,17 @@ class RedisEngineStore:
                 ("GET", f"{self.history.key}:dropped"),
             ]
         )
-        items, pauses, damaged = (int(count or 0) for count in counts)
+        items, pauses, damaged = (wire.number(count) for count in counts[:3])
         return Stats(
             runs=runs,
             queued=items - leased,
             leased=leased,
             pauses=pauses,
             outbox=events + history,
-            dropped=int(dropped or 0),
-            damaged=damaged + self._unreadable + self.events.damaged + self.history.damaged,
+            dropped=wire.number(dropped),
+            damaged=damaged
+            + self._unreadable
+            + sum(part.damaged for part in (self.events, self.history, self._waiting, self._registry)),
         )
 
     # -- bulk cancellations --
@@ -457,13 +500,22 @@ class RedisEngineStore:
         await self._link.run([("HSET", key, cancellation.id, wire.encode(cancellation))])
 
     async def cancellations(self) -> list[Cancellation]:
-        (values,) = await self._link.run([("HVALS", f"{self._prefix}cancellations")])
-        found = [_decode_cancellation(value) for value in values]
+        (values,) = await self._link.read([("HVALS", f"{self._prefix}cancellations")])
+        found = []
+        for value in values:
+            try:
+                found.append(_decode_cancellation(value))
+            except (ValueError, msgspec.MsgspecError) as error:
+                self._damaged(f"cancellation {value[:80]!r}", error)
         return sorted(found, key=lambda each: each.id, reverse=True)
 
     async def delete_cancellation(self, cancellation_id: str) -> bool:
         (gone,) = await self._link.run([("HDEL", f"{self._prefix}cancellations", cancellation_id)])
         return bool(gone)
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode(errors="replace")  # a damaged one leads nowhere
 
 
 _decode_cancellation = msgspec.msgpack.Decoder(Cancellation).decode

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import structlog
@@ -23,6 +23,7 @@ from inngest.backends.redis import server
 from inngest.backends.redis.connection import Command, Connection, Reply, pack
 from inngest.backends.redis.outage import Outage, outage_of
 from inngest.backends.redis.replies import (
+    code,
     is_elsewhere,
     is_state,
     leaves,
@@ -185,6 +186,15 @@ class Link:
             StoreDefect: it failed on one of them; the others were done.
 
         """
+        return await self._run(commands, {})
+
+    async def read(self, commands: Sequence[Command]) -> list[Reply]:
+        """Send commands that read. What is damaged, as it is of another type, reads as if it were not there.
+        Raises as `run`.
+        """
+        return await self._run(commands, _NOTHING)
+
+    async def _run(self, commands: Sequence[Command], nothing: Mapping[str, Reply]) -> list[Reply]:
         if not self._tasks:
             raise self._closed()
         request = self._request(commands)
@@ -199,9 +209,18 @@ class Link:
         replies = await request.future
         if request.era != self._era:
             raise self._elsewhere()
-        for command, reply in zip(request.commands, replies, strict=False):
+        for place, (command, reply) in enumerate(zip(request.commands, replies, strict=False)):
             if isinstance(reply, RedisError):
-                raise store_error(self.system, reply, command)
+                name = str(command[0])
+                if name not in nothing or code(reply) != "WRONGTYPE":
+                    raise store_error(self.system, reply, command)
+                log.error(
+                    "a record is of a wrong type and is passed over",
+                    action="redis.damaged",
+                    system=self.system,
+                    key=str(command[1]),
+                )
+                replies[place] = nothing[name]
         return replies
 
     async def script(self, script: Script, key: str, *args: Any) -> Reply:
@@ -564,6 +583,19 @@ def _fail(batch: Iterable[_Request], error: Exception) -> None:
             request.future.set_exception(error)
 
 
+_NOTHING: dict[str, Reply] = {
+    "GET": None,
+    "HGET": None,
+    "HMGET": [None] * 8,
+    "HSCAN": [b"0", []],
+    "HKEYS": [],
+    "HVALS": [],
+    "ZRANGE": [],
+    "HLEN": 0,
+    "ZCARD": 0,
+    "LLEN": 0,
+}
+"""What commands reply that find nothing."""
 _WRITES = {"SET", "DEL", "XADD", "XACK", "XREADGROUP"}
 _READING = {script.sha for script in SCRIPTS.values() if "flags=no-writes" in script.source.split("\n", 1)[0]}
 

@@ -25,12 +25,13 @@ class Waiting:
     def __init__(self, link: Link, prefix: str) -> None:
         self._link = link
         self._prefix = prefix
+        self.damaged = 0
 
     async def first(self, events: Sequence[Event], limit: int) -> list[Page[Pause]]:
         names = list(dict.fromkeys(event.name for event in events))
         if not names:
             return []
-        replies = await self._link.run(
+        replies = await self._link.read(
             [
                 command
                 for name in names
@@ -42,13 +43,13 @@ class Waiting:
         )
         plain = dict(zip(names, replies[::2], strict=True))
         paths = {
-            name: [path.decode() for path in found] for name, found in zip(names, replies[1::2], strict=True)
+            name: [_text(path) for path in found] for name, found in zip(names, replies[1::2], strict=True)
         }
         wanted = [_buckets(event, paths[event.name]) for event in events]
         buckets = list(dict.fromkeys(bucket for some in wanted for bucket in some.values()))
         scans = {}
         if buckets:
-            replies = await self._link.run(
+            replies = await self._link.read(
                 [("HSCAN", self._prefix + bucket, 0, "COUNT", limit) for bucket in buckets]
             )
             scans = dict(zip(buckets, replies, strict=True))
@@ -71,20 +72,20 @@ class Waiting:
             (page,) = await self.first([event], limit)
             return page
         inner, _, path = cursor.partition(":")
-        (raw,) = await self._link.run([("HKEYS", self._prefix + wire.paths_name(event.name))])
-        buckets = _buckets(event, [each.decode() for each in raw])
+        (raw,) = await self._link.read([("HKEYS", self._prefix + wire.paths_name(event.name))])
+        buckets = _buckets(event, [_text(each) for each in raw])
         further = [each for each in buckets if each > path]
         following = f"0:{further[0]}" if further else ""
         bucket = buckets.get(path) if path else wire.plain_bucket(event.name)
         if bucket is None:
             return Page(found=[], cursor=following)
-        ((server, flat),) = await self._link.run([("HSCAN", self._prefix + bucket, inner, "COUNT", limit)])
+        ((server, flat),) = await self._link.read([("HSCAN", self._prefix + bucket, inner, "COUNT", limit)])
         if server != b"0":
             following = f"{server.decode()}:{path}"
         return Page(found=self._decoded(flat[1::2]), cursor=following)
 
     async def signal(self, name: str) -> Pause | None:
-        (entries,) = await self._link.run([("HVALS", self._prefix + wire.plain_bucket(name))])
+        (entries,) = await self._link.read([("HVALS", self._prefix + wire.plain_bucket(name))])
         found = self._decoded(entries)
         return found[0] if found else None
 
@@ -94,8 +95,13 @@ class Waiting:
             try:
                 found.append(wire.decode_pause(entry))
             except (ValueError, msgspec.MsgspecError) as error:
+                self.damaged += 1
                 _log.error("a pause cannot be read and is passed over: %s: %r", error, entry[:80])
         return found
+
+
+def _text(path: bytes) -> str:
+    return path.decode(errors="replace")  # a damaged one leads nowhere
 
 
 def _buckets(event: Event, paths: Sequence[str]) -> dict[str, str]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from hashlib import sha1
 from importlib.resources import files
+from typing import get_args
 
 from msgspec import Struct
+
+from inngest.core.model.transition import Effect
 
 _READS = "no-writes"
 _FREES = "allow-oom"
@@ -30,17 +34,34 @@ def _assemble(name: str, *parts: str, flags: str = "") -> Script:
     return Script(name, source, sha1(source.encode(), usedforsecurity=False).hexdigest())
 
 
+_FUNCTION = re.compile(
+    r"^(?:function effects\.(\w+)|effects\['([\w-]+)'\] = function)\(([^)]*)\)", re.MULTILINE
+)
+
+
+def effects_of(source: str) -> dict[str, list[str]]:
+    """The parameters of each effect's function in a script, by its tag."""
+    return {
+        word or quoted: [name.strip() for name in names.split(",") if name.strip()]
+        for word, quoted, names in _FUNCTION.findall(source)
+    }
+
+
 COMMIT = _assemble(
     "commit",
     *_PARTITIONS,
     "states",
     "pauses",
+    "parts",
     "transition",
     "effects_start",
     "effects_queue",
     "effects_run",
     flags=_FREES,
 )
+_TAGS = {effect.__struct_config__.tag for effect in get_args(Effect)}
+if effects_of(COMMIT.source).keys() != _TAGS:
+    raise TypeError(f"effects without a function, or the reverse: {effects_of(COMMIT.source).keys() ^ _TAGS}")
 LEASE = _assemble("lease", *_PARTITIONS, "states", flags=_FREES)
 EXTEND = _assemble("extend", *_PARTITIONS, flags=_FREES)
 HAND_BACK = _assemble("hand_back", *_PARTITIONS, flags=_FREES)
@@ -49,7 +70,7 @@ DISCARD = _assemble("discard", *_PARTITIONS, flags=_FREES)
 RUN = _assemble("run", "keys", "states", flags=_READS)
 ITEM = _assemble("item", *_PARTITIONS, flags=_READS)
 RUN_ITEMS = _assemble("run_items", *_PARTITIONS, flags=_READS)
-ORPHANS = _assemble("orphans", "keys", flags=_READS)
+ORPHANS = _assemble("orphans", *_PARTITIONS, "pauses", "parts", flags=_FREES)
 PUT_APP = _assemble("put_app", "keys", "ring", "capacity")
 OUTBOX_TAKE = _assemble("outbox_take", "keys", flags=_FREES)
 OUTBOX_ACK = _assemble("outbox_ack", "keys", flags=_FREES)

@@ -250,6 +250,11 @@ assert _ENCODERS.keys() == set(get_args(Effect)), "each effect has its form"
 # -- replies --
 
 
+def number(raw: bytes | None) -> int:
+    """A count that the server keeps; 0 if there is none, or it is damaged."""
+    return int(raw) if raw is not None and raw.lstrip(b"-").isdigit() else 0
+
+
 def decode_item(reply: list[Any]) -> Item:
     """``item_reply`` of ``items.lua``."""
     item = _decode_item(reply[0])
@@ -279,6 +284,8 @@ def decode_run(reply: list[Any]) -> Run | None:
     run.stack = [step.decode() for step in reply[7]]
     values = dict(zip(reply[8][::2], reply[8][1::2], strict=True))
     run.steps = {step.decode(): values[step] for step in reply[7]}
+    if len(values) != len(run.stack) or sum(map(len, values.values())) != run.size:
+        raise ValueError("results of steps are lost")
     run.pending = {step.decode() for step in reply[9]}
     return run
 

@@ -20,7 +20,7 @@ if not silent then
 end
 local slot = WORKERS .. ':' .. silent
 local got = call('HMGET', slot, 'offset', 'found')
-local offset, found = tonumber(got[1] or 0), tonumber(got[2] or 0)
+local offset, found = tonumber(got[1] or nil) or 0, tonumber(got[2] or nil) or 0
 local members = call('ZRANGE', LEASES, offset, offset + PAGE - 1)
 local taken = 0
 for _, member in ipairs(members) do

@@ -8,7 +8,7 @@ local TAKE_MS, WORKER, KNOWN, WANTED = ARGV[4], ARGV[5], tonumber(ARGV[6]), tonu
 -- The continuation that was leased with a commit under this lease, and still is.
 local function taken_before()
   local slot = TAKE_MS ~= '' and S.revision and not S.evicted and call('HGET', run_key('run'), 'taken')
-  slot = slot and slot ~= '' and unpacked(slot)
+  slot = slot and slot ~= '' and unpacked(slot, 'snsn')
   if slot and slot[1] == T[3] and slot[2] == T[4] then
     return leased_item(FN, slot[3], slot[4])
   end
@@ -52,7 +52,7 @@ local function take(item)
   if ring_size(item.queue) ~= 1 or not unring(FN, item.pid, item.queue) then
     return nil
   end
-  return lease_head(FN, item.pid, NOW + tonumber(TAKE_MS), WORKER .. ' 0')
+  return lease_head(FN, item.pid, item.queue, NOW + tonumber(TAKE_MS), WORKER .. ' 0')
 end
 
 local taken = last and TAKE_MS ~= '' and take(last)

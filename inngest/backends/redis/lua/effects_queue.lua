@@ -60,7 +60,7 @@ end
 -- The schedules of a partition: the name of each, and the job of its newest item.
 function effects.crons(wires, partition, version)
   local crons = TAG .. 'crons:' .. partition[1]
-  local before = tonumber(call('HGET', TAG .. 'crons', partition[1]) or 0)
+  local before = tonumber(call('HGET', TAG .. 'crons', partition[1]) or nil) or 0
   if version < before then
     return false
   end
@@ -76,9 +76,10 @@ function effects.crons(wires, partition, version)
     local name, item = known[place], load_item(FN, known[place + 1])
     if not item then
       call('HDEL', crons, name)
-      count('damaged', 1)
+      drop_damaged(FN, known[place + 1])
     else
       queued[name] = true
+      relink(item)
       if not wanted[name] and item.state ~= 'leased' then
         remove_item(item)
       end

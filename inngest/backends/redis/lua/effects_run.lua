@@ -116,7 +116,7 @@ function effects.take(id)
     return false
   end
   call('HDEL', pauses_key(FN, RUN), id)
-  local record = unpacked(packed)
+  local record = unpacked(packed, PAUSE)
   if not record then
     count('damaged', 1)
     return true
@@ -147,18 +147,7 @@ effects['end'] = function()
     return false
   end
   S.alive, S.evicted, last = false, false, nil
-  drop_parts(RUN)
-  local start_def = call('HGET', run_key('run'), 'start_def')
-  local run_cell = start_def and start_def ~= '' and cmsgpack.unpack(start_def)[2]
-  if run_cell and run_cell[1] then
-    local key = cell_key(FN, run_cell[1])
-    if call('SREM', key, RUN) == 1 then
-      wake(key)
-    end
-  end
-  call('UNLINK', run_key('run'), run_key('steps'), run_key('stack'), run_key('pending'), run_key('jobs'))
-  call('HDEL', PREFIX .. 'runs', RUN)
-  call('ZREM', TAG .. 'runs', RUN)
+  drop_run(FN, RUN)
   return true
 end
 

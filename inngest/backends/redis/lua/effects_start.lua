@@ -123,8 +123,15 @@ function effects.collect(key, wire, partition, event, ts, last_only, bound, max_
   local collector = TAG .. 'collector:' .. key
   local open = call('HMGET', collector, 'job', 'opened', 'count', 'ts')
   local item = open[1] and load_item(FN, open[1])
-  if open[1] and not item then
-    count('damaged', 1)
+  if open[1] and not (item and tonumber(open[2] or nil) and tonumber(open[3] or nil) and tonumber(open[4] or nil)) then
+    -- What was collected goes its way alone, if it can.
+    call('DEL', collector)
+    if item then
+      count('damaged', 1)
+    else
+      drop_damaged(FN, open[1])
+    end
+    item = nil
   end
   if not item then
     item = new_item(wire)
@@ -141,6 +148,7 @@ function effects.collect(key, wire, partition, event, ts, last_only, bound, max_
     end
     return true
   end
+  relink(item)
   local events = TAG .. 'collected:' .. item.job
   if last_only then
     if ts < tonumber(open[4]) then
@@ -155,6 +163,10 @@ function effects.collect(key, wire, partition, event, ts, last_only, bound, max_
     end
   else
     local bytes = call('APPEND', events, ',' .. event) + 1
+    if bytes == #event + 2 then
+      call('SET', events, '[' .. event)  -- those before it are lost
+      count('damaged', 1)
+    end
     if not full(false, call('HINCRBY', collector, 'count', 1), bytes, max_size, max_bytes) then
       return true
     end

@@ -6,26 +6,24 @@
 -- Kinds here: start, call, timeout (of the run itself), cron, evict, other.
 -- A member without a readable hash is damaged: it is dropped and counted, and all others go on.
 
-local NO_CAPACITY = { {}, {}, '' }
-
 local function item_key(fn, job)
   return of(fn) .. 'item:' .. job
 end
 
+local QUEUES = { executor = true, runner = true }
+local STATES = { timer = true, ready = true, leased = true }
+
 local function load_item(fn, job)
   local got = call('HMGET', item_key(fn, job), 'state', 'run', 'kind', 'queue', 'pid', 'def', 'due', 'score',
     'mark', 'epoch', 'moves', 'collector', 'name')
-  local def = NO_CAPACITY
-  if got[6] ~= '' then
-    def = got[6] and unpacked(got[6])
-  end
+  local def = capacity_of(got[6])
   local item = {
     fn = fn, job = job, state = got[1], run = got[2], kind = got[3], queue = got[4], pid = got[5],
     packed = got[6], def = def, due = tonumber(got[7] or nil), score = tonumber(got[8] or nil), mark = got[9],
     epoch = tonumber(got[10] or nil), moves = got[11] == '1', collector = got[12] or '', name = got[13] or '',
   }
-  if item.state and item.run and item.kind and item.queue and item.pid and item.def and item.due and item.score
-      and item.mark and item.epoch then
+  if STATES[item.state] and item.run and item.kind and item.queue and item.pid and item.def and item.due and item.score
+      and item.mark and item.epoch and QUEUES[item.queue] then
     return item
   end
   return nil
@@ -35,10 +33,54 @@ local function is_call(item)
   return item.kind == 'start' or item.kind == 'call'
 end
 
+-- A member has led to no item that can be read: what is left of it goes, and its run has no item of this id.
+local function drop_damaged(fn, job)
+  local tag = of(fn)
+  call('UNLINK', tag .. 'item:' .. job, tag .. 'collected:' .. job)
+  count('items', -1)
+  count('damaged', 1)
+  free_cells(fn, job)
+end
+
+-- The item that a member of an index stands for, or nil: then the member, which its caller removes, is damaged.
+local function item_of(fn, job, state, mark)
+  local item = load_item(fn, job)
+  if not item then
+    drop_damaged(fn, job)
+  elseif item.state ~= state or (mark and item.mark ~= mark) then
+    count('damaged', 1)  -- the item is elsewhere
+    return nil
+  end
+  return item
+end
+
+-- The hash of a run, but for what is opaque: its fields by name, or nil if it is not there or damaged.
+local RUN_NUMBERS = { 'revision', 'version', 'started', 'size', 'pending', 'live', 'waits', 'priority', 'created',
+  'weight' }
+
+local function run_fields(fn, run)
+  local key = of(fn) .. 'run:' .. run
+  local got = call('HMGET', key, unpack(RUN_NUMBERS))
+  local fields = {}
+  for place, name in ipairs(RUN_NUMBERS) do
+    fields[name] = tonumber(got[place] or nil)
+    if not fields[name] then
+      return nil
+    end
+  end
+  got = call('HMGET', key, 'plan', 'evicted', 'start', 'start_def', 'work', 'work_def')
+  fields.plan, fields.evicted = got[1] == '1', got[2] == '1'
+  fields.start, fields.start_def, fields.work, fields.work_def = got[3], got[4], got[5], got[6]
+  if got[3] and got[5] and capacity_of(got[4]) and capacity_of(got[6]) then
+    return fields
+  end
+  return nil
+end
+
 -- Whether a run has neither ended nor been evicted.
 local function run_alive(fn, run)
-  local got = call('HMGET', of(fn) .. 'run:' .. run, 'revision', 'evicted')
-  return got[1] and got[2] ~= '1'
+  local fields = run_fields(fn, run)
+  return fields and not fields.evicted
 end
 
 local function ready_key(item)
@@ -150,12 +192,20 @@ end
 
 -- -- leasing --
 
+-- As many damaged heads of a partition are dropped at once.
+local MOST_DAMAGED = 20
+
 -- Lease the head of a partition, which is put back in the ring, if capacity allows; else park it.
-local function lease_head(fn, pid, till, holder)
-  local top = head_of(fn, pid)
-  while top do
-    local item = load_item(fn, unmarked(top))
-    if item then
+local function lease_head(fn, pid, queue, till, holder)
+  for _ = 1, MOST_DAMAGED do
+    local top = head_of(fn, pid)
+    if not top then
+      return nil
+    end
+    local item = item_of(fn, unmarked(top), 'ready', string.sub(top, 1, MARK))
+    if item and (item.pid ~= pid or item.queue ~= queue) then
+      count('damaged', 1)
+    elseif item then
       if is_call(item) and not acquire(item) then
         return nil
       end
@@ -170,9 +220,8 @@ local function lease_head(fn, pid, till, holder)
       return item
     end
     call('ZREM', of(fn) .. 'ready:' .. pid, top)
-    count('damaged', 1)
-    top = head_of(fn, pid)
   end
+  enring(fn, pid, queue)
   return nil
 end
 
@@ -193,9 +242,9 @@ local function unlease(item)
   end
   displace(item)
   if item.moves then
-    local got = call('HMGET', of(item.fn) .. 'run:' .. item.run, 'work', 'work_def')
-    item.pid, item.packed, item.moves = got[1], got[2], false
-    item.def = cmsgpack.unpack(item.packed)
+    local run = run_fields(item.fn, item.run)
+    item.pid, item.packed, item.moves = run.work, run.work_def, false
+    item.def = capacity_of(item.packed)
   end
   place(item)
   store_place(item)
@@ -210,12 +259,10 @@ local function promote(queue)
   for _, member in ipairs(call('ZRANGE', key, '-inf', NOW, 'BYSCORE', 'LIMIT', 0, MOST_TIMERS)) do
     local fn, job = split(unmarked(member))
     call('ZREM', key, member)
-    local item = load_item(fn, job)
+    local item = item_of(fn, job, 'timer', string.sub(member, 1, MARK))
     if item then
       make_ready(item)
       call('HSET', item_key(fn, job), 'state', item.state)
-    else
-      count('damaged', 1)
     end
   end
   local wakes = PREFIX .. 'wake:' .. queue
@@ -228,12 +275,12 @@ end
 local function expire()
   local key = PREFIX .. 'leases'
   for _, member in ipairs(call('ZRANGE', key, '-inf', NOW, 'BYSCORE', 'LIMIT', 0, MOST_LEASES)) do
-    local item = load_item(split(member))
-    if item and item.state == 'leased' then
+    local fn, job = split(member)
+    local item = item_of(fn, job, 'leased')
+    if item then
       unlease(item)
     else
       call('ZREM', key, member)
-      count('damaged', 1)
     end
   end
 end
@@ -245,4 +292,36 @@ local function leased_item(fn, job, epoch)
     return item
   end
   return nil
+end
+
+-- Put an item back where its state says that it is, if an index has lost it.
+local function relink(item)
+  local fn, pid = item.fn, item.pid
+  local lost = false
+  if item.state == 'leased' then
+    lost = call('ZADD', PREFIX .. 'leases', 'NX', NOW, fn .. '|' .. item.job) == 1
+  elseif item.state == 'timer' then
+    lost = call('ZADD', due_key(item.queue), 'NX', item.due, item.mark .. fn .. '|' .. item.job) == 1
+    if lost then
+      wake_workers(item.queue)
+    end
+  elseif not call('ZSCORE', ready_key(item), item.mark .. item.job) then
+    lost = true
+    make_ready(item)
+  elseif not call('ZSCORE', ring_key(item.queue), fn .. '|' .. pid) then
+    local slot = item.packed ~= '' and parked(fn, pid)
+    if not slot or not call('ZSCORE', slot[1], slot[2]) then
+      lost = true
+      leave_line(fn, pid)
+      enring(fn, pid, item.queue)
+    elseif slot[3] ~= '' then
+      lost = call('SADD', slot[3], slot[4]) == 1
+      if lost then
+        wake(string.sub(slot[3], 1, -#':lines' - 1))
+      end
+    end
+  end
+  if lost then
+    count('damaged', 1)
+  end
 end

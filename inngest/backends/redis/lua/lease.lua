@@ -15,6 +15,7 @@ watch_ring(QUEUE)
 expire()
 promote(QUEUE)
 local reconsidering = reconsider_page()
+local waking = wake_more()
 
 local items, states, seen = {}, {}, {}
 
@@ -56,7 +57,7 @@ for _ = 1, MOST_TRIES do
     break
   end
   local fn, pid = split(next_part[1])
-  local item = lease_head(fn, pid, NOW + MS, HOLDER)
+  local item = lease_head(fn, pid, QUEUE, NOW + MS, HOLDER)
   if item then
     hand_out(item)
   end
@@ -72,7 +73,7 @@ for _, key in ipairs({ due_key(QUEUE), PREFIX .. 'wake:' .. QUEUE, PREFIX .. 'le
     next_in = math.max(first - NOW, 0)
   end
 end
-local more = reconsidering or ring_size(QUEUE) > 0
+local more = reconsidering or waking or ring_size(QUEUE) > 0
 if not more then
   say_quiet(QUEUE, next_in, ARGV[10])
 end

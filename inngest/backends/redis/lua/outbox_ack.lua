@@ -3,7 +3,7 @@
 
 local list = PREFIX .. 'outbox:' .. ARGV[3]
 local token = tonumber(ARGV[4])
-local base = tonumber(call('GET', list .. ':base') or 0)
+local base = tonumber(call('GET', list .. ':base') or nil) or 0
 if token > base then
   call('LTRIM', list, token - base, -1)
   call('SET', list .. ':base', text(token))

@@ -29,5 +29,5 @@ if #entries == 0 then
   return { 0, 0, entries, 0 }
 end
 call('SET', list .. ':claim', ARGV[5], 'PX', CLAIM)
-local base = tonumber(call('GET', list .. ':base') or 0)
+local base = tonumber(call('GET', list .. ':base') or nil) or 0
 return { base + #entries, call('LLEN', list) > #entries and 1 or 0, entries, 0 }

@@ -2,7 +2,7 @@
 -- {{id, function, packed limits, emission or -1, tolerance}...}. Reply: the new version, or -1 if it was not
 -- seen.
 
-local version = tonumber(call('GET', PREFIX .. 'version') or 0)
+local version = tonumber(call('GET', PREFIX .. 'version') or nil) or 0
 if version ~= tonumber(ARGV[3]) then
   return -1
 end
@@ -12,7 +12,8 @@ for _, fn in ipairs(cmsgpack.unpack(ARGV[6])) do
   local before = call('HMGET', key, 'limits', 'emission', 'tolerance')
   call('HSET', PREFIX .. 'functions', fn[1], fn[2])
   call('HSET', key, 'limits', fn[3], 'emission', fn[4], 'tolerance', fn[5])
-  if before[1] and (before[1] ~= fn[3] or tonumber(before[2]) ~= fn[4] or tonumber(before[3]) ~= fn[5]) then
+  local same = before[1] == fn[3] and tonumber(before[2] or nil) == fn[4] and tonumber(before[3] or nil) == fn[5]
+  if not same and call('EXISTS', of(fn[1]) .. 'parked') == 1 then
     reconsider(fn[1])
   end
 end

@@ -13,14 +13,12 @@ local function run_key(part)
 end
 
 local function load_state()
-  local got = call('HMGET', run_key('run'), 'revision', 'version', 'plan', 'started', 'size', 'pending',
-    'live', 'waits', 'priority', 'evicted')
-  if got[1] then
-    S.evicted = got[10] == '1'
-    S.alive, S.plan = not S.evicted, got[3] == '1'
-    S.revision, S.version, S.started = tonumber(got[1]), tonumber(got[2]), tonumber(got[4])
-    S.size, S.pending, S.live = tonumber(got[5]), tonumber(got[6]), tonumber(got[7])
-    S.waits, S.priority = tonumber(got[8]), tonumber(got[9])
+  local fields = run_fields(FN, RUN)
+  if fields then
+    for name, value in pairs(fields) do
+      S[name] = value
+    end
+    S.alive = not S.evicted
   end
 end
 
@@ -75,7 +73,7 @@ end
 
 local function set_partition(item, pid, packed)
   item.pid, item.packed = pid, packed
-  item.def = packed == '' and NO_CAPACITY or cmsgpack.unpack(packed)
+  item.def = capacity_of(packed)
 end
 
 -- Queue an item, in the partition given as {id, packed capacity}, or false for where items of its kind go.
@@ -90,8 +88,7 @@ local function push(wire, partition)
     end
     item.moves = item.kind == 'start'
     if not partition and is_call(item) then
-      local kind = item.kind == 'start' and 'start' or 'work'
-      partition = call('HMGET', run_key('run'), kind, kind .. '_def')
+      partition = item.kind == 'start' and { S.start, S.start_def } or { S.work, S.work_def }
     end
     partition = partition or { FN .. (item.queue == 'runner' and '/r' or '/t'), '' }
   elseif call('EXISTS', item_key(FN, item.job)) == 1 then
@@ -109,41 +106,9 @@ local function push(wire, partition)
   return true
 end
 
--- Take all that a run would go on by: its pauses, its queued items but for the leased ones, its lock.
-local function drop_parts(run)
-  local jobs_key = TAG .. 'jobs:' .. run
-  local pauses = call('HGETALL', pauses_key(FN, run))
-  for place = 1, #pauses, 2 do
-    local record = unpacked(pauses[place + 1])
-    if record then
-      unindex_pause(pauses[place], record)
-    end
-  end
-  call('UNLINK', pauses_key(FN, run))
-  local jobs = call('HGETALL', jobs_key)
-  for place = 1, #jobs, 2 do
-    if jobs[place + 1] == '1' then
-      local item = load_item(FN, jobs[place])
-      if not item then
-        count('damaged', 1)
-      elseif item.state ~= 'leased' then
-        remove_item(item)
-        call('HSET', jobs_key, jobs[place], '0')
-      end
-    end
-  end
-  local lock = call('HGET', TAG .. 'run:' .. run, 'lock')
-  if lock and lock ~= '' then
-    local holder = call('GET', PREFIX .. lock)
-    if holder and string.sub(holder, 1, #run + 1) == run .. ' ' then
-      call('DEL', PREFIX .. lock)
-    end
-  end
-end
-
 -- Nothing of a run goes on but the item, which is made its own.
 local function evict_run(run, wire)
-  drop_parts(run)
+  drop_parts(FN, run)
   local item = new_item(wire)
   item.run, item.job = run, run .. ':evict'
   set_partition(item, FN .. '/r', '')
