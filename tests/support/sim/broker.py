@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextvars import Context
 from random import Random
 from typing import Any
 
 from sim import ports
 from sim.loop import SimLoop
-from sim.process import EPOCH, Process
+from sim.process import Process
 from sim.truth import Accepted, Truth
 
 DEAD_AFTER = 10.0
@@ -110,7 +111,7 @@ class Broker:
             self.returning -= 1
             ports.deliver_again(stream, given.group, given.token, given.events)
 
-        self._loop.call_later(seconds, again)
+        self._loop.call_later(seconds, again, context=Context())  # of no process
 
 
 class BrokerStream:

@@ -46,27 +46,40 @@ class Faults:
 
 
 def client(
-    target: Any, process: Process, system: str, faults: Faults, *, lost: Callable[[Any], None] | None = None
+    target: Any,
+    process: Process,
+    system: str,
+    faults: Faults,
+    *,
+    lost: Callable[[Any], None] = lambda _: None,
+    never_lost: frozenset[str] = frozenset(),
 ) -> Any:
     """``target`` as ``process`` sees it: over a network that fails.
 
-    ``lost`` is told of results that did not arrive.
+    ``lost`` is told of results that did not arrive, which may be that of any method but ``never_lost``.
     """
-    return _Client(target, process, system, faults, lost)
+    return _Client(target, process, system, faults, lost, never_lost)
 
 
 class _Client:
     def __init__(
-        self, target: Any, process: Process, system: str, faults: Faults, lost: Callable[[Any], None] | None
+        self,
+        target: Any,
+        process: Process,
+        system: str,
+        faults: Faults,
+        lost: Callable[[Any], None],
+        never_lost: frozenset[str],
     ) -> None:
         self._sim = (target, process, system, faults, lost)
+        self._never_lost = never_lost
 
     def __getattr__(self, name: str) -> Any:
         target, process, system, faults, lost = self._sim
         method = getattr(target, name)
         if not inspect.iscoroutinefunction(method):
             return method
-        wrapped = _faulty(method, name, process, system, faults, lost)
+        wrapped = _faulty(method, name, process, system, faults, None if name in self._never_lost else lost)
         setattr(self, name, wrapped)
         return wrapped
 
@@ -96,10 +109,9 @@ def _faulty(
             faults.counts["failed"] += 1
             raise StoreUnavailable(f"simulated: {name} failed", system=system)
         result = await method(*args, **named)
-        if fate >= 1 - rates.lost and not faults.healed:
+        if fate >= 1 - rates.lost and not faults.healed and lost is not None:
             faults.counts["lost"] += 1
-            if lost is not None:
-                lost(result)
+            lost(result)
             raise StoreUnavailable(f"simulated: the reply to {name} was lost", system=system)
         if random() < rates.slow:
             await asyncio.sleep(random() * rates.delay)

@@ -100,6 +100,8 @@ class Node:
             "stream",
             world.faults,
             lost=lambda result: world.broker.lost(result, stores.stream),
+            # What is delivered inside of a process arrives, or the process dies.
+            never_lost=frozenset({"fetch"}) if stores.embedded else frozenset(),
         )
         data = client(stores.data, process, "data", world.faults)
         random = world.chance(f"ids {process.name}")
@@ -166,9 +168,8 @@ class Node:
             raise ConnectionRefusedError(self.name)
         assert self.process is not None
         assert self.routes is not None
-        answer: tuple[int, bytes] = await self.process.ask(
-            self.routes.handle(Request(method, url, headers, body))
-        )
+        routes, request = self.routes, Request(method, url, headers, body)
+        answer: tuple[int, bytes] = await self.process.ask(lambda: routes.handle(request))
         return answer
 
     async def rerun(self, run_id: str) -> str:
@@ -176,7 +177,8 @@ class Node:
         if not self.serving or self.context is None:
             raise ConnectionRefusedError(self.name)
         assert self.process is not None
-        return str(await self.process.ask(rerun_run(self.context, run_id)))
+        context = self.context
+        return str(await self.process.ask(lambda: rerun_run(context, run_id)))
 
     def kill(self) -> None:
         process = self.process

@@ -161,7 +161,8 @@ def _draw_faults(plan: Plan, random: Random) -> None:
     plan.app_chance = random.choice((0.0, 0.005, 0.02))
     plan.late = random.random() < 0.2 and "late" not in plan.known
     if random.random() < 0.1:
-        plan.nights = [random.choice((600.0, 3_700.0, 90_000.0))]
+        seconds = random.choice((600.0, 3_700.0, 90_000.0))
+        plan.nights = [600.0 if "late" in plan.known else seconds]
 
 
 def _draw_nodes(plan: Plan, random: Random) -> None:
@@ -213,7 +214,11 @@ def _configure(config: dict[str, Any], feature: str, random: Random) -> None:
             config["concurrency"] = [{"limit": random.choice((1, 2)), "key": "event.data.key"}]
         case "shared":
             config["concurrency"] = [
-                {"limit": random.choice((1, 2)), "key": '"shared"', "scope": random.choice(("env", "account"))}
+                {
+                    "limit": random.choice((1, 2)),
+                    "key": '"shared"',
+                    "scope": random.choice(("env", "account")),
+                }
             ]
         case "runs":
             config["concurrency"] = {
@@ -268,7 +273,10 @@ def _configure(config: dict[str, Any], feature: str, random: Random) -> None:
         case "expression":
             config["triggers"][0]["expression"] = "event.data.n % 2 == 0"
         case "timeouts":
-            config["timeouts"] = {"start": random.choice(("5s", "60s")), "finish": random.choice(("10s", "60s"))}
+            config["timeouts"] = {
+                "start": random.choice(("5s", "60s")),
+                "finish": random.choice(("10s", "60s")),
+            }
 
 
 def _draw_events(plan: Plan, random: Random, count: int) -> None:
@@ -291,9 +299,7 @@ def _draw_events(plan: Plan, random: Random, count: int) -> None:
         if cancels and random.random() < 0.2:
             name = "sim/cancel"
         data = {"n": number, "key": random.choice(keys)}
-        plan.events.append(
-            Planned(at, name, data, external_id=f"x{number}" if random.random() < 0.2 else "")
-        )
+        plan.events.append(Planned(at, name, data, external_id=f"x{number}" if random.random() < 0.2 else ""))
     plan.events.sort(key=lambda event: event.at)
     plan.syncs = random.choice((1, 1, 3))
     plan.changes = random.choice((0, 0, 1, 2))

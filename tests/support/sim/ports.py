@@ -167,10 +167,15 @@ def leftovers(stores: Stores) -> list[str]:
     """Capacity, partitions, locks and collectors that nothing holds any more."""
     engine = stores.engine
     queue = engine._queue
-    cells = [f"cell {key}: {len(cell.holders)} holders, {len(cell.lines)} lines" for key, cell in queue._cells.items()]
+    cells = [
+        f"cell {key}: {len(cell.holders)} holders, {len(cell.lines)} lines"
+        for key, cell in queue._cells.items()
+    ]
     found = [text for text in cells if not text.endswith("0 holders, 0 lines")]
     found += [
-        f"partition {name} of size {part.size}" for name, part in queue._parts.items() if not name.endswith("/r")
+        f"partition {name} of size {part.size}"
+        for name, part in queue._parts.items()
+        if not name.endswith("/r")
     ]
     found += [f"lock {key} of {run}" for key, run in engine._locks.items()]
     found += [f"collector {key}" for key in engine._collectors]

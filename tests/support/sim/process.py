@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
@@ -47,17 +47,16 @@ class Process:
         context.run(PROCESS.set, self)
         return self.loop.create_task(coroutine, context=context)
 
-    async def ask(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+    async def ask(self, work: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
         """What a request that is carried out by this process gives. Raises ConnectionError if it dies."""
         if self.dead:
-            coroutine.close()
             raise ConnectionRefusedError(self.name)
         reply = self.loop.create_future()
         self._open[reply] = None
 
         async def serve() -> None:
             try:
-                result = await coroutine
+                result = await work()
             except Exception as error:  # noqa: BLE001 -- it is the client's
                 result = error
             if not reply.done():

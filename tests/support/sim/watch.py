@@ -41,6 +41,8 @@ class Shadow:
         self.cell_of_run: dict[str, str] = {}
         self.throttled: set[str] = set()
         self.functions: dict[str, Function] = {}
+        self.foreseen: set[tuple[str, str]] = set()
+        """Runs, and steps of runs, whose commit must have happened, although it has not returned yet."""
 
     def forget(self) -> None:
         """The store has started anew: nobody holds anything."""
@@ -119,9 +121,14 @@ class Watch:
     def _compare(self, run: Run) -> None:
         saved = self._truth.saved
         for step, value in run.steps.items():
-            known = saved.setdefault((run.id, step), (value, self._clock() - EPOCH))
+            known = saved.get((run.id, step))
+            if known is None:
+                known = saved[run.id, step] = (value, self._clock() - EPOCH)
+                self._shadow.foreseen.add((run.id, step))
             if known[0] != value:
-                self._violate(3, "result-changed", f"{run.id} {step}: {known[0][:80]!r} became {value[:80]!r}")
+                self._violate(
+                    3, "result-changed", f"{run.id} {step}: {known[0][:80]!r} became {value[:80]!r}"
+                )
 
     def _count(self, item: Item, run: Run, until: int, now: int) -> None:
         shadow = self._shadow
@@ -136,7 +143,9 @@ class Watch:
                     del holders[job]
             limit = limits[cell.index] if cell.index < len(limits) else UNLIMITED
             if limit != UNLIMITED and len(holders) > limit:
-                self._violate(9, "over-concurrency", f"{len(holders)} calls in {cell.key}, {limit} are allowed")
+                self._violate(
+                    9, "over-concurrency", f"{len(holders)} calls in {cell.key}, {limit} are allowed"
+                )
         if item.kind is not Kind.START or run.id in shadow.throttled:
             return
         shadow.throttled.add(run.id)
@@ -217,8 +226,9 @@ class Watch:
             if known is None:
                 self._violate(0, "run-invented", f"nobody created {run}")
             else:
-                # Its creation happened, and whoever committed it was killed before that was seen.
+                # Its creation happened; whoever committed it has not learned of that yet, or never will.
                 truth.created[run] = Started(known, self._clock() - EPOCH)
+                self._shadow.foreseen.add((run, ""))
 
     def _committed(self, transition: Transition, won: Sequence[bool]) -> None:
         truth, shadow, run = self._truth, self._shadow, transition.run
@@ -235,7 +245,9 @@ class Watch:
             kind = type(effect)
             if kind is SaveStep:
                 self._exists(run)
-                if (run, effect.step) in truth.saved:
+                if (run, effect.step) in shadow.foreseen:
+                    shadow.foreseen.discard((run, effect.step))
+                elif (run, effect.step) in truth.saved:
                     self._violate(3, "second-result", f"{run} {effect.step}")
                 elif run in truth.ended and self._ordered:
                     self._violate(4, "saved-after-end", f"{run} {effect.step}")
@@ -246,7 +258,9 @@ class Watch:
                 if transition.lease is not None:
                     self._release(transition.lease.job)
             elif kind is CreateRun:
-                if run in truth.created:
+                if (run, "") in shadow.foreseen:
+                    shadow.foreseen.discard((run, ""))
+                elif run in truth.created:
                     self._violate(4, "created-twice", run)
                 truth.created[run] = Started(effect.run, at)
             elif kind is EndRun:

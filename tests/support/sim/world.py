@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
+from contextvars import Context
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -81,6 +82,8 @@ class World:
         self.graveyard: list[Process] = []
         self.draining: dict[Process, bool] = {}
         self.over = False
+        self.crons_until = 0
+        self._dawn = 0.0
         self._crashes = 0
         self._returning_until = 0.0
 
@@ -126,7 +129,7 @@ class World:
         self._crashes += 1
         node.kill()
         if self._crashes < 10:
-            self.loop.call_later(1.0, lambda: None if node.alive else outside(node.start))
+            self.loop.call_later(1.0, lambda: None if node.alive else node.start(), context=Context())
 
     def _lateness(self) -> float:
         if not self.plan.late or self._late.random() < 0.5:
@@ -143,11 +146,25 @@ class World:
         await asyncio.gather(*(self.people.register(app) for app in self.applications.values()))
         self._begin_workload()
         self._begin_chaos()
-        await asyncio.sleep(self.plan.active)
+        await asyncio.sleep(self.plan.active + sum(self.plan.nights))
         self._heal()
         healed = self.loop.time()
+        if "cron" in self.plan.features.values():
+            await self._end_crons()
         await self._quiet(healed)
         await audit.audit(self, int(healed * 1000))
+
+    async def _end_crons(self) -> None:
+        """Let the schedules tick undisturbed for a while, and then end, or it would never be quiet."""
+        await asyncio.sleep(200)
+        audit.look_at_crons(self)
+        self.crons_until = self.now()
+        for app in self.applications.values():
+            for slug, before in list(app.functions.items()):
+                triggers = [trigger for trigger in before.config["triggers"] if "cron" not in trigger]
+                config = {**before.config, "triggers": triggers}
+                app.functions[slug] = Definition(slug, before.program, config, before.bad)
+            await self.people.register(app)
 
     def _begin_workload(self) -> None:
         random, plan, people = self.chance("workload"), self.plan, self.people
@@ -193,13 +210,23 @@ class World:
             return random.choice(self.nodes)
 
         for _ in range(plan.kills):
-            ticks.append((random.random(), lambda node=some(), rest=random.random() * 10: self._kill(node, rest)))
+            ticks.append(
+                (random.random(), lambda node=some(), rest=random.random() * 10: self._kill(node, rest))
+            )
         for _ in range(plan.stops):
             ticks.append(
-                (random.random(), lambda node=some(), rest=random.choice((2, 35, 100, 200)): self._stop(node, rest))
+                (
+                    random.random(),
+                    lambda node=some(), rest=random.choice((2, 35, 100, 200)): self._stop(node, rest),
+                )
             )
         for _ in range(plan.restarts):
-            ticks.append((random.random(), lambda node=some(), grace=random.choice((0.1, 5)): self._restart(node, grace)))
+            ticks.append(
+                (
+                    random.random(),
+                    lambda node=some(), grace=random.choice((0.1, 5)): self._restart(node, grace),
+                )
+            )
         for _ in range(plan.outages):
             system = random.choice(("engine", "stream", "data", "disk", "apps"))
             rest = random.choice((0.5, 5.0, 40.0))
@@ -257,9 +284,15 @@ class World:
         stopped = [node for node in self.nodes if node.alive and node.process and not node.process.frozen]
         for node in stopped:
             node.stop()
+        self._dawn = max(self._dawn, self.loop.time() + seconds)
         await asyncio.sleep(seconds)
         for node in stopped:
             node.wake()
+
+    async def dawn(self) -> None:
+        """Return when it is day: people sleep at night too."""
+        if self._dawn > self.loop.time():
+            await asyncio.sleep(self._dawn - self.loop.time())
 
     def _heal(self) -> None:
         self.faults.heal()
@@ -380,7 +413,7 @@ def _logs(world: World) -> Iterator[None]:
         error = entry.get("exc_info")
         if world.over:
             return
-        if entry.get("action") == "runner.reap":
+        if entry["event"] == "run had been left behind":
             world.violate(5, "orphan", f"{entry}")
         elif error:
             import sys
