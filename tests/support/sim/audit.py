@@ -7,6 +7,7 @@ were asked and answered.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -243,8 +244,7 @@ class _Audit:
         fn = self.functions[run.fn]
         program = self.definitions[run.slug].program
         if status is RunStatus.FAILED:
-            mistreated = run.id in truth.mistreated or self.world.app_fates.wrong
-            if not mistreated and not can_fail(program.body, program.retries):
+            if run.id not in truth.mistreated and not can_fail(program.body, program.retries):
                 self.violate(3, "failed-for-nothing", f"{run.id} of {run.slug}")
         elif status is RunStatus.COMPLETED and run.id not in truth.returned:
             self.violate(4, "completed-by-nobody", f"{run.id} of {run.slug}")
@@ -310,7 +310,7 @@ class _Audit:
             text = _text(raw)
             if text not in truth.returned.get(text.partition("/")[0], []):
                 self.violate(3, "invoked-result", f"{run_id} {step}: {raw[:200]!r}")
-        if leaf.op == FETCH and b"fetched" not in raw and not self.world.app_fates.wrong:
+        if leaf.op == FETCH and b"fetched" not in raw:
             self.violate(3, "fetched-result", f"{run_id} {step}: {raw[:200]!r}")
 
     # -- 7: waits --
@@ -432,7 +432,7 @@ class _Audit:
             return
         for lock, spans in by_lock.items():
             spans.sort()
-            for before, after in zip(spans, spans[1:], strict=False):
+            for before, after in pairwise(spans):
                 if after[0] < before[1]:
                     self.violate(9, "singleton-twice", f"{lock}: {before} and {after}")
 
@@ -472,9 +472,9 @@ class _Audit:
             if accepted.kept and self._must(fn, accepted):
                 key = _key(accepted.event) if keyed else ""
                 best = last.get(key)
-                if best is None or accepted.event.ts > best[0].event.ts:
+                if best is None or accepted.ts > best[0].ts:
                     last[key] = [accepted]
-                elif accepted.event.ts == best[0].event.ts:
+                elif accepted.ts == best[0].ts:
                     best.append(accepted)
         for key, newest in last.items():
             if not any(self.by_key.get(run_key(fn, accepted.event.key)) for accepted in newest):

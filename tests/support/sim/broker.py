@@ -61,8 +61,11 @@ class Broker:
     def offered(self, events: Sequence[Any]) -> None:
         accepted = self._truth.accepted
         for event in events:
-            if event.id not in accepted:
-                accepted[event.id] = Accepted(event, self.now())
+            known = accepted.get(event.id)
+            if known is None:
+                accepted[event.id] = Accepted(event, self.now(), event.ts)
+            else:
+                known.ts = max(known.ts, event.ts)
 
     def published(self, events: Sequence[Any]) -> None:
         for event in events:

@@ -84,6 +84,9 @@ class AppClient:
         world = self._world
         host = url.split("/", 3)[2]
         fate = world.app_fates.draw(host)
+        run = dict(headers).get("X-Run-ID", "")
+        if fate.wrong:
+            world.truth.mistreated.add(run)
         if fate.unreachable:
             await asyncio.sleep(fate.there)
             raise HttpUnreachable(host, "simulated")
@@ -96,7 +99,7 @@ class AppClient:
             if fate.twice:
                 answers.append(world.answer(method, url, dict(headers), body))
             for answer in answers:
-                answer = await answer  # noqa: PLW2901
+                answer = await answer
             if fate.garbage is not None:
                 answer = fate.garbage
             await asyncio.sleep(fate.back)
@@ -108,6 +111,7 @@ class AppClient:
             async with asyncio.timeout(timeout):
                 status, answered, text = await reply
         except TimeoutError:
+            world.truth.mistreated.add(run)
             raise HttpTimeout(host, phase="total", seconds=timeout, doing="calling") from None
         if fate.cut:
             raise HttpProtocolError(host, "simulated: the connection was cut")

@@ -160,12 +160,13 @@ def _outbox_acked_first(_: Any) -> Any:
 
 
 @_mutation("a collector stays open while its item is worked on", apply.EngineState, "_close_collector")
-def _open_collector(_: Any) -> Any:
-    return lambda self, job: (
-        self._collectors.pop(self._collector_of.pop(job, ""), None)
-        if job in self._entries and self._entries[job].state != queue.State.LEASED
-        else None
-    )
+def _open_collector(real: Any) -> Any:
+    def broken(self: Any, job: str) -> None:
+        entry = self._entries.get(job)
+        if entry is None or entry.state != queue.State.LEASED:
+            real(self, job)
+
+    return broken
 
 
 @_mutation("a tick of a schedule does not queue the next one", crons, "_tick")
@@ -297,11 +298,11 @@ def check(names: Sequence[str], seeds: int, store: str = "memory") -> dict[str, 
             for result in summary.failed:
                 codes |= {each.code for each in result.violations} - set(TOLERATED)
             found[name] = (len(summary.failed), seeds, codes)
+            seconds = time.perf_counter() - began
             print(
-                f"{name:20} {len(summary.failed):5} of {seeds} seeds in {time.perf_counter() - began:4.0f} s: "
-                f"{MUTATIONS[name].why} ({', '.join(sorted(codes)[:6])})",
-                flush=True,
+                f"{name:20} {len(summary.failed):5} of {seeds} seeds in {seconds:4.0f} s: {MUTATIONS[name].why}"
             )
+            print(f"{'':20} {', '.join(sorted(codes))}", flush=True)
     return found
 
 

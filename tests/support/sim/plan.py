@@ -155,10 +155,10 @@ def _draw_faults(plan: Plan, random: Random) -> None:
     if calm:
         return
     plan.kills = random.choice((0, 1, 3, 8))
-    plan.stops = random.choice((0, 1, 3))
+    plan.stops = random.choice((0, 1, 3, 6))
     plan.restarts = random.choice((0, 0, 1, 2))
     plan.outages = random.choice((0, 0, 1, 2))
-    plan.app_chance = random.choice((0.0, 0.005, 0.02))
+    plan.app_chance = random.choice((0.0, 0.005, 0.03))
     plan.late = random.random() < 0.2 and "late" not in plan.known
     if random.random() < 0.1:
         seconds = random.choice((600.0, 3_700.0, 90_000.0))

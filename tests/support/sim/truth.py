@@ -30,11 +30,12 @@ class Violation:
 @dataclass
 class Accepted:
     """An event that was offered to the stream ``at`` a time, since when it is certainly ``kept`` (0: that is
-    not known), and when each group acknowledged it first.
+    not known), and when each group acknowledged it first. ``ts`` is the latest that it was offered with.
     """
 
     event: Event
     at: int
+    ts: int
     kept: int = 0
     acked: dict[str, int] = field(default_factory=dict)
     delivered: Counter[str] = field(default_factory=Counter)

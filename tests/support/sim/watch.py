@@ -1,4 +1,4 @@
-"""An engine store that is looked at: what the words of its port and the invariants say is checked at each call.
+"""An engine store that is looked at: the words of its port and the invariants are checked at each call.
 
 It stands between the real store and the networks of the processes, so that it sees what happened, whether or
 not the caller learns of it.

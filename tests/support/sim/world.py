@@ -15,7 +15,6 @@ from random import Random
 from typing import Any
 
 import structlog
-from msgspec.structs import replace
 
 from sim import audit, ports
 from sim.application import Application, Definition, Stale
@@ -122,6 +121,7 @@ class World:
         try:
             return await self.applications[host.removesuffix(".test")].answer(url, headers, body)
         except Stale:
+            self.truth.mistreated.add(headers.get("X-Run-ID", ""))
             return 500, {"x-inngest-sdk": "sim:v1"}, b'{"message":"stale"}'
 
     def crashed(self, node: Node, error: Exception) -> None:
@@ -204,42 +204,26 @@ class World:
 
     def _begin_chaos(self) -> None:
         random, plan = self.chance("chaos"), self.plan
-        ticks: list[tuple[float, Callable[[], Coroutine[Any, Any, None]]]] = []
 
-        def some() -> Node:
-            return random.choice(self.nodes)
+        def at(what: Callable[..., Coroutine[Any, Any, None]], *given: Any) -> None:
+            self.people.do(self._at(random.random() * plan.active, what, *given))
 
         for _ in range(plan.kills):
-            ticks.append(
-                (random.random(), lambda node=some(), rest=random.random() * 10: self._kill(node, rest))
-            )
+            at(self._kill, random.choice(self.nodes), random.random() * 10)
         for _ in range(plan.stops):
-            ticks.append(
-                (
-                    random.random(),
-                    lambda node=some(), rest=random.choice((2, 35, 100, 200)): self._stop(node, rest),
-                )
-            )
+            at(self._stop, random.choice(self.nodes), random.choice((2, 35, 100, 200)))
         for _ in range(plan.restarts):
-            ticks.append(
-                (
-                    random.random(),
-                    lambda node=some(), grace=random.choice((0.1, 5)): self._restart(node, grace),
-                )
-            )
+            at(self._restart, random.choice(self.nodes), random.choice((0.1, 5)))
         for _ in range(plan.outages):
             system = random.choice(("engine", "stream", "data", "disk", "apps"))
-            rest = random.choice((0.5, 5.0, 40.0))
-            ticks.append((random.random(), lambda system=system, rest=rest: self._outage(system, rest)))
+            at(self._outage, system, random.choice((0.5, 5.0, 40.0)))
         for seconds in plan.nights:
-            ticks.append((random.random(), lambda seconds=seconds: self._night(seconds)))
-        for when, what in ticks:
-            self.people.do(self._at(when * plan.active, what))
+            at(self._night, seconds)
 
-    async def _at(self, seconds: float, what: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    async def _at(self, seconds: float, what: Callable[..., Coroutine[Any, Any, None]], *given: Any) -> None:
         await asyncio.sleep(seconds)
         if not self.faults.healed:
-            await what()
+            await what(*given)
 
     async def _kill(self, node: Node, rest: float) -> None:
         # Between any two awaits: so many callbacks later.
