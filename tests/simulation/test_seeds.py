@@ -15,7 +15,7 @@ from sim import seeds as many
 from sim.known import LEFT_OUT
 from sim.plan import STORES
 
-DEFAULT = {"memory": 1000, "sqlite": 300}
+DEFAULT = {"memory": 600, "sqlite": 150}
 REGRESSIONS = Path(__file__).with_name("regressions.txt")
 
 pytestmark = pytest.mark.timeout(3600)

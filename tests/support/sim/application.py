@@ -7,6 +7,7 @@ that the auditor compares with what the engine says.
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -112,7 +113,7 @@ class Application:
         fn = self.functions.get(query["fnId"][0])
         if fn is None:
             return _reply(410, {"message": "function not found"}, 2)
-        request = _decode(body)
+        request = _read(body)
         call = _Call(self, fn, request, query["stepId"][0])
         self.world.truth.calls[fn.slug] += 1
         call.look()
@@ -128,6 +129,19 @@ class Application:
         """Time that code takes."""
         if self._random.random() < 0.3:
             await asyncio.sleep(self._random.random() * self._random.choice((0.01, 0.2, 2.0)))
+
+    def spoil(self, fn: Definition, op: dict[str, Any]) -> None:
+        """Let a step tell of itself what nobody needs and somebody may trip over."""
+        if fn.bad and self._random.random() < fn.bad:
+            raw = msgspec.Raw(self._random.choice(BAD_VALUES))
+            match self._random.randint(0, 2):
+                case 0:
+                    op["opts"]["input"] = [raw]
+                case 1:
+                    op["timing"] = {"a": raw, "b": raw}
+                case _:
+                    op["opts"]["type"] = raw
+                    op["userland"] = raw
 
     def value(self, fn: Definition, run: str, step: str) -> bytes:
         """What a step gives: never the same twice, so that it can be told which call's result was kept."""
@@ -167,7 +181,7 @@ class _Call:
         world, run = self.app.world, self.run
         truth = world.truth
         for step, value in self.steps.items():
-            text = _encode(value).decode("utf-8", "replace")
+            text = repr(value)
             before = truth.seen.setdefault((run, step), text)
             if before != text:
                 world.violate(3, "step-changed", f"{run} {step}: {before[:80]} became {text[:80]}")
@@ -232,7 +246,9 @@ class _Call:
         if not leaf.ok:
             self.app.world.truth.computed[self.run, leaf.id].append("error")
             return op_of(leaf, "StepFailed", error=error)
-        return op_of(leaf, "StepRun", data=msgspec.Raw(self.app.value(self.fn, self.run, leaf.id)))
+        op = op_of(leaf, "StepRun", data=msgspec.Raw(self.app.value(self.fn, self.run, leaf.id)))
+        self.app.spoil(self.fn, op)
+        return op
 
     def _later(self, leaf: Leaf, *, race: bool) -> dict[str, Any]:
         world = self.app.world
@@ -267,6 +283,15 @@ class _Call:
 
 class Stale(Exception):
     """The call was given up by the server: the SDK ends it without an answer that counts."""
+
+
+def _read(body: bytes) -> dict[str, Any]:
+    """JSON as an application reads it: with numbers of any size."""
+    try:
+        value: dict[str, Any] = _decode(body)
+    except msgspec.DecodeError:
+        value = json.loads(body)
+    return value
 
 
 def _reply(status: int, value: Any, version: int, *, no_retry: bool = False) -> Answer:

@@ -35,12 +35,16 @@ class Faults:
     random: Random
     rates: dict[str, Rates]
     counts: Counter[str] = field(default_factory=Counter)
+    die: float = 0.0
+    """The chance of a call that its process is killed just before or after it happened."""
+    kill: Callable[[Process], None] = lambda _: None
     away: set[str] = field(default_factory=set)
     """Systems that answer nobody just now."""
     healed: bool = False
 
     def heal(self) -> None:
         self.healed = True
+        self.die = 0.0
         self.away.clear()
         self.rates = {system: Rates(slow=0.2, delay=0.005) for system in self.rates}
 
@@ -93,6 +97,12 @@ def _faulty(
     lost: Callable[[Any], None] | None,
 ) -> Callable[..., Any]:
     random = faults.random.random
+    # Between a commit and the acknowledgement of what it was made of is where a death costs most.
+    weight = 10 if name == "ack" else 1
+
+    async def die() -> None:
+        faults.kill(process)
+        await asyncio.get_running_loop().create_future()
 
     async def call(*args: Any, **named: Any) -> Any:
         if process.dead:
@@ -104,11 +114,16 @@ def _faulty(
             faults.counts["away"] += 1
             await asyncio.sleep(random() * 0.05)
             raise StoreUnavailable(f"simulated: {system} is away", system=system)
+        dies = random() < faults.die * weight
+        if dies and random() < 0.5:
+            await die()
         fate = random()
         if fate < rates.fail:
             faults.counts["failed"] += 1
             raise StoreUnavailable(f"simulated: {name} failed", system=system)
         result = await method(*args, **named)
+        if dies and not faults.healed:
+            await die()
         if fate >= 1 - rates.lost and not faults.healed and lost is not None:
             faults.counts["lost"] += 1
             lost(result)

@@ -17,11 +17,11 @@ from msgspec.structs import replace
 
 from inngest.api import events as events_api
 from inngest.backends.memory import apply, engine, expiring, pauses, queue
-from inngest.core.decisions import crons, meeting, schedule
+from inngest.core.decisions import crons, schedule
 from inngest.core.model import runs
 from inngest.core.model.runs import Kind
 from inngest.core.model.transition import Committed, Enqueue
-from inngest.services import executor, registry, runner
+from inngest.services import registry, runner
 
 
 @dataclass(frozen=True)
@@ -234,14 +234,9 @@ def _lost_with_lease(_: Any) -> Any:
     return broken
 
 
-@_mutation("an event resumes waits that began after it", meeting, "may_meet")
+@_mutation("an event resumes waits that began after it", runner, "may_meet")
 def _timeless_waits(_: Any) -> Any:
     return lambda pause, event, now: True
-
-
-@_mutation("leases are never prolonged", executor.Executor, "_held")
-def _no_heartbeat(_: Any) -> Any:
-    return lambda self: []
 
 
 @_mutation("the runner does not read the registry again", registry.RegistryCache, "catch_up")
@@ -299,9 +294,7 @@ def check(names: Sequence[str], seeds: int, store: str = "memory") -> dict[str, 
                 codes |= {each.code for each in result.violations} - set(TOLERATED)
             found[name] = (len(summary.failed), seeds, codes)
             seconds = time.perf_counter() - began
-            print(
-                f"{name:20} {len(summary.failed):5} of {seeds} seeds in {seconds:4.0f} s: {MUTATIONS[name].why}"
-            )
+            print(f"{name:20} {len(summary.failed):5} of {seeds} in {seconds:.0f} s: {MUTATIONS[name].why}")
             print(f"{'':20} {', '.join(sorted(codes))}", flush=True)
     return found
 

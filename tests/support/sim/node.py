@@ -69,22 +69,23 @@ class Node:
         self.routes = None
         self._drains = []
         self.process = Process(self.world.loop, f"{self.name}.{self.starts}", self.skew)
-        self._run("main", self._main(self.process), self.process, ends=True)
+        process = self.process
+        self._run("main", lambda: self._main(process), process, ends=True)
 
-    def _run(self, what: str, work: Awaitable[None], process: Process, *, ends: bool = False) -> None:
+    def _run(
+        self, what: str, work: Callable[[], Awaitable[None]], process: Process, *, ends: bool = False
+    ) -> None:
         """Let a part of the process run. None of them may end by itself."""
 
         async def watched() -> None:
             try:
-                await work
+                await work()
             except Exception as error:  # noqa: BLE001 -- whatever it is, the process would end with it
                 self.world.violate(0, "process-ended", f"{process.name} {what}: {error!r}")
                 self.world.crashed(self, error)
             else:
-                if not ends and not process.dead and not self.world.over and process is self.process:
-                    self.world.draining.get(process) or self.world.violate(
-                        0, "service-ended", f"{process.name} {what} has ended by itself"
-                    )
+                if not ends and not self.world.over and process not in self.world.draining:
+                    self.world.violate(0, "service-ended", f"{process.name} {what} has ended by itself")
 
         process.spawn(watched())
 
@@ -118,16 +119,16 @@ class Node:
         )
         if self.services != ("event-api",):
             await runtime.registry.load()
-            self._run("registry", runtime.registry.watch(), process)
+            self._run("registry", runtime.registry.watch, process)
         self._apis(runtime)
         if "core-api" in self.services:
             indexer = Indexer(runtime)
             self._drains.append(indexer.drain)
-            self._run("indexer", indexer.run(), process)
+            self._run("indexer", indexer.run, process)
         if "runner" in self.services:
             runner = Runner(runtime)
             self._drains.append(runner.drain)
-            self._run("runner", runner.run(), process)
+            self._run("runner", runner.run, process)
         if "executor" in self.services:
             self._executor(runtime, process)
 
@@ -158,7 +159,7 @@ class Node:
         gateway = HttpGateway(http, timeout=CALL_SECONDS)
         executor = Executor(runtime, driver, gateway, capacity=self.world.plan.capacity)
         self._drains.append(executor.drain)
-        self._run("executor", executor.run(), process)
+        self._run("executor", executor.run, process)
 
     # -- what happens to it --
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from sim.application import Definition
+from sim.application import BAD_VALUES, Definition
 from sim.faults import Rates
 from sim.programs import Draw, Leaf, Program, Seq
 
@@ -113,6 +113,7 @@ class Plan:
     nodes: list[tuple[str, tuple[str, ...], int]] = field(default_factory=list)
     rates: dict[str, Rates] = field(default_factory=dict)
     kills: int = 0
+    die: float = 0.0
     stops: int = 0
     restarts: int = 0
     outages: int = 0
@@ -155,11 +156,12 @@ def _draw_faults(plan: Plan, random: Random) -> None:
     if calm:
         return
     plan.kills = random.choice((0, 1, 3, 8))
+    plan.die = random.choice((0.0, 0.0005, 0.003))
     plan.stops = random.choice((0, 1, 3, 6))
     plan.restarts = random.choice((0, 0, 1, 2))
     plan.outages = random.choice((0, 0, 1, 2))
     plan.app_chance = random.choice((0.0, 0.005, 0.03))
-    plan.late = random.random() < 0.2 and "late" not in plan.known
+    plan.late = random.random() < 0.5 and "late" not in plan.known
     if random.random() < 0.1:
         seconds = random.choice((600.0, 3_700.0, 90_000.0))
         plan.nights = [600.0 if "late" in plan.known else seconds]
@@ -192,7 +194,7 @@ def _draw_functions(plan: Plan, random: Random) -> None:
     child = Definition(child_slug, CHILD, {"triggers": [{"event": "sim/child"}]})
     plan.functions.append(("one", child))
     plan.features[child_slug] = "child"
-    bad = 0.05 if random.random() < 0.2 and "bad" not in plan.known else 0.0
+    bad = 0.4 if random.random() < 0.3 and "bad" not in plan.known else 0.0
     for number in range(random.randint(1, 4)):
         feature = random.choice(FEATURES)
         app = random.choice(("one", "one", "two"))
@@ -300,6 +302,11 @@ def _draw_events(plan: Plan, random: Random, count: int) -> None:
             name = "sim/cancel"
         data = {"n": number, "key": random.choice(keys)}
         plan.events.append(Planned(at, name, data, external_id=f"x{number}" if random.random() < 0.2 else ""))
+    if any(fn.bad for _, fn in plan.functions):
+        for event in random.sample(plan.events, len(plan.events) // 5):
+            data = b'{"n":1,"key":"a","extra":' + random.choice(BAD_VALUES) + b"}"
+            event.raw = b'{"name":"' + event.name.encode() + b'","data":' + data + b"}"
+            event.external_id = ""
     plan.events.sort(key=lambda event: event.at)
     plan.syncs = random.choice((1, 1, 3))
     plan.changes = random.choice((0, 0, 1, 2))

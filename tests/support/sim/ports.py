@@ -82,12 +82,12 @@ class SqliteStores:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._journal: Journal | None = None
+        self._journal: _Journal | None = None
         self.full = False
         """No room is left on the disk."""
 
     async def open(self) -> None:
-        self._journal = Journal(self._folder / "engine.db")
+        self._journal = _Journal(self._folder / "engine.db")
         self.engine = SqliteEngineStore(self._journal)
         self.stream = SqliteEventStream(self._journal)
         self.data = SqliteDataStore(self._folder / "history.db")
@@ -101,14 +101,27 @@ class SqliteStores:
         journal, self._journal = self._journal, None
         if journal is not None:
             journal._broken = True
-            db, journal._db = journal._db, None
-            if db is not None:
+            journal._db = None
+            for db in journal.connections:
                 db.close()
             for connection in self.data._connections:
                 connection.close()
             self.data._connections.clear()
 
     close = abandon
+
+
+class _Journal(Journal):
+    """Knows its connection from the moment when there is one: a process may die in the middle of opening."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.connections: list[Any] = []
+
+    def _connect(self) -> Any:
+        db = super()._connect()
+        self.connections.append(db)
+        return db
 
 
 class _Disk:

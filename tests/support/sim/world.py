@@ -79,6 +79,8 @@ class World:
             self.applications[app].functions[definition.slug] = definition
         self.nodes = [Node(self, *node) for node in plan.nodes]
         self.graveyard: list[Process] = []
+        self.faults.die = plan.die
+        self.faults.kill = self._dies
         self.draining: dict[Process, bool] = {}
         self.over = False
         self.crons_until = 0
@@ -232,6 +234,14 @@ class World:
         await asyncio.sleep(rest)
         if not node.alive:
             node.start()
+
+    def _dies(self, process: Process) -> None:
+        """In the middle of what it does."""
+        node = next(node for node in self.nodes if node.process is process)
+        self.faults.counts["kill in a call"] += 1
+        node.kill()
+        seconds = self._late.random() * 5
+        self.loop.call_later(seconds, lambda: None if node.alive else node.start(), context=Context())
 
     async def _stop(self, node: Node, rest: float) -> None:
         self.faults.counts["stop"] += 1
