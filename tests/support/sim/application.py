@@ -149,6 +149,7 @@ class Application:
         if fn.bad and self._random.random() < fn.bad:
             raw = self._random.choice(BAD_VALUES)
             made.append("bad")
+            self.world.truth.mistreated.add(run)  # what cannot be read fails, by right
             return raw
         text = f"{run}/{step}/{len(made)}"
         made.append(text)

@@ -234,9 +234,9 @@ def _lost_with_lease(_: Any) -> Any:
     return broken
 
 
-@_mutation("an event resumes waits that began after it", runner, "may_meet")
-def _timeless_waits(_: Any) -> Any:
-    return lambda pause, event, now: True
+@_mutation("the condition of a wait is not looked at", runner.Runner, "_holds")
+def _no_condition(_: Any) -> Any:
+    return lambda self, pause, event, now: True
 
 
 @_mutation("the runner does not read the registry again", registry.RegistryCache, "catch_up")
