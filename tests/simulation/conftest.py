@@ -16,10 +16,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--seeds", type=int, default=0, help="how many seeds to simulate over each store")
     group.addoption("--seed", type=int, default=None, help="simulate this seed alone")
     group.addoption("--store", default="", help="over this store alone: memory or sqlite")
-    group.addoption(
-        "--fault", action="append", default=[], help="let happen what is left out by sim/known.py"
-    )
-    group.addoption("--all-faults", action="store_true", help="leave out and tolerate nothing")
 
 
 @pytest.fixture(scope="session")
@@ -36,5 +32,3 @@ def summaries() -> dict[str, many.Summary]:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for store, summary in SUMMARIES.items():
         terminalreporter.write_line(f"simulation over {store}: {summary.line()}")
-        for code, found in summary.tolerated.items():
-            terminalreporter.write_line(f"  tolerated: {code} in {len(found)} seeds, such as {found[:5]}")

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 from sim import seeds as many
-from sim.known import LEFT_OUT
 from sim.plan import STORES
 
 DEFAULT = {"memory": 600, "sqlite": 150}
@@ -27,13 +26,6 @@ def _chosen(request: pytest.FixtureRequest, store: str) -> None:
         pytest.skip(f"only {wanted} was asked for")
 
 
-def _faults(request: pytest.FixtureRequest) -> tuple[frozenset[str], bool]:
-    """What is not left out, and whether nothing is tolerated."""
-    if request.config.getoption("--all-faults"):
-        return frozenset(LEFT_OUT), True
-    return frozenset(request.config.getoption("--fault")), False
-
-
 @pytest.mark.parametrize("store", STORES)
 def test_seeds(
     store: str,
@@ -43,41 +35,39 @@ def test_seeds(
 ) -> None:
     """Nothing that must not be happens in any of them."""
     _chosen(request, store)
-    on, strict = _faults(request)
     seed = request.config.getoption("--seed")
     count = request.config.getoption("--seeds") or DEFAULT[store]
     chosen = [seed] if seed is not None else range(count)
     # Of one seed that was asked for, everything is said.
-    summary = many.run_all(workers, many.jobs(store, chosen, on), strict=strict or seed is not None)
+    summary = many.run_all(workers, many.jobs(store, chosen))
     summaries[store] = summary
     if summary.failed:
         most = 40 if seed is not None else 5
-        told = "\n".join(many.explain(result, on, most) for result in summary.failed[:10])
+        told = "\n".join(many.explain(result, most) for result in summary.failed[:10])
         pytest.fail(
             f"{len(summary.failed)} of {summary.seeds} seeds over {store} failed\n{told}", pytrace=False
         )
 
 
-def _regressions() -> list[tuple[str, int, str]]:
+def _regressions() -> list[tuple[str, int]]:
     found = []
     for line in REGRESSIONS.read_text().splitlines():
-        text = line.partition("#")[0].split()
-        if text:
-            store, seed, *on = text
-            found.append((store, int(seed), " ".join(on)))
+        if text := line.partition("#")[0].split():
+            store, seed = text
+            found.append((store, int(seed)))
     return found
 
 
-@pytest.mark.parametrize(("store", "seed", "on"), _regressions())
+@pytest.mark.parametrize(("store", "seed"), _regressions())
 def test_regressions(
-    store: str, seed: int, on: str, request: pytest.FixtureRequest, workers: ProcessPoolExecutor
+    store: str, seed: int, request: pytest.FixtureRequest, workers: ProcessPoolExecutor
 ) -> None:
     """Seeds that have found something once."""
     _chosen(request, store)
     if request.config.getoption("--seed") is not None:
         pytest.skip("another seed was asked for")
-    summary = many.run_all(workers, many.jobs(store, [seed], on.split()))
-    assert not summary.failed, many.explain(summary.failed[0], on.split())
+    summary = many.run_all(workers, many.jobs(store, [seed]))
+    assert not summary.failed, many.explain(summary.failed[0])
 
 
 @pytest.mark.parametrize("store", STORES)

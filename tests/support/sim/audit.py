@@ -18,6 +18,7 @@ from inngest.core.model.events import FINISHED, INVOKED, Event
 from inngest.core.model.functions import Function
 from inngest.core.model.history import What
 from inngest.core.model.runs import PauseKind, Run, RunStatus
+from inngest.core.policy import KEY_TTL, REMEMBERED
 from inngest.core.timing import gcra
 from inngest.core.timing.cron import parse_cron
 from sim import ports
@@ -94,17 +95,16 @@ class _Audit:
         self._crons()
         await self._leftovers()
         await self._shown()
+        await self._letters()
 
     def _adopt(self) -> None:
         """Where a process died together with its store, a commit may have happened that nobody has seen."""
         if not self.world.stores.embedded:
             return
         for run, end in self.truth.ending.items():
-            if run in self.truth.created and run not in self.truth.ended and run not in self._alive():
+            alive = ports.known_runs(self.world.stores)
+            if run in self.truth.created and run not in self.truth.ended and run not in alive:
                 self.truth.ended[run] = end
-
-    def _alive(self) -> Any:
-        return self.world.stores.engine._states
 
     # -- 1, 2, 10: events --
 
@@ -168,11 +168,14 @@ class _Audit:
         if fn.batch is not None:
             self._batched(fn, group, must=must)
             return
-        if len(runs) > 1:
+        times = sorted(run.created for run in runs)
+        if any(after - before < KEY_TTL for before, after in pairwise(times)):
             self.violate(1, "two-runs", f"{where}: {[run.id for run in runs]}")
         skipped = sum(self.skips[fn.id, each.event.id] for each in group)
-        if runs and skipped:
-            self.violate(1, "skipped-and-run", f"{where}: {runs[0].id}")
+        for each in group:
+            done = len(self.by_event[fn.id, each.event.id]) + self.skips[fn.id, each.event.id]
+            if done > 1:
+                self.violate(1, "decided-twice", f"{where}: {done} runs or skips of {each.event.id}")
         if runs or not must:
             return
         if fn.rate_limit is not None or fn.debounce is not None:
@@ -188,15 +191,12 @@ class _Audit:
 
     def _overtaken(self, fn: Function, accepted: Accepted, where: str) -> None:
         """With mode cancel, only an event that a newer one has overtaken may be skipped."""
-        newest = max(
-            (
-                other
-                for other in self.truth.accepted.values()
-                if self._same_lock(fn, accepted.event, other.event)
-            ),
-            key=lambda other: other.at,
-        )
-        if newest.event.id == accepted.event.id:
+        others = [
+            other
+            for other in self.truth.accepted.values()
+            if other is not accepted and self._same_lock(fn, accepted.event, other.event)
+        ]
+        if all(accepted.first() > other.last() for other in others):
             self.violate(9, "newest-skipped", where)
 
     def _same_lock(self, fn: Function, one: Event, other: Event) -> bool:
@@ -363,13 +363,16 @@ class _Audit:
                 continue
             if not fn.cancel or run.batch:
                 continue
+            if run_id in truth.recalls and not 0 < truth.recalls[run_id] < end.at:
+                continue  # it was over before anybody looked
             for accepted in self._cancelling_events(run, fn):
                 acked = accepted.acked.get("runner")
-                after = (
-                    accepted.at > (first.kept or first.at) and accepted.event.received > first.event.received
-                )
-                in_time = not fn.cancel[0].timeout or accepted.event.received < run.created + 25_000
-                if after and in_time and acked is not None and acked < end.at:
+                if acked is None or acked >= end.at or accepted.first() <= first.last():
+                    continue
+                # What came that long before the run is not remembered any more.
+                recalled = EPOCH + started.at - accepted.first() < REMEMBERED
+                in_time = not fn.cancel[0].timeout or acked - started.at < 25_000
+                if recalled and in_time:
                     self.violate(
                         8,
                         "cancel-missed",
@@ -403,7 +406,7 @@ class _Audit:
                 continue
             if order["condition"] and b'"key":"a"' not in run.events[0]:
                 continue
-            if started.at < order["asked"] and end.at > order["done"] + 60_000:
+            if started.at < order["asked"] and end.at > max(order["done"], self.healed) + 60_000:
                 self.violate(
                     17, "bulk-missed", f"{run_id}, ordered at {order['asked']}, {end.status} at {end.at}"
                 )
@@ -427,7 +430,8 @@ class _Audit:
         by_lock: defaultdict[str, list[tuple[int, int, str]]] = defaultdict(list)
         for run_id, started in self.truth.created.items():
             if started.run.fn == fn.id and started.run.lock and (end := self.truth.ended.get(run_id)):
-                by_lock[started.run.lock].append((started.at, end.at, run_id))
+                over = min(end.at, self.truth.evicted.get(run_id, end.at))
+                by_lock[started.run.lock].append((started.at, over, run_id))
         if self.world.stores.embedded:
             return
         for lock, spans in by_lock.items():
@@ -467,16 +471,13 @@ class _Audit:
     def _debounces(self, fn: Function) -> None:
         assert fn.debounce is not None
         keyed = bool(fn.debounce.key)
-        last: dict[str, list[Accepted]] = {}
+        by_key: defaultdict[str, list[Accepted]] = defaultdict(list)
         for accepted in self.truth.accepted.values():
             if accepted.kept and self._must(fn, accepted):
-                key = _key(accepted.event) if keyed else ""
-                best = last.get(key)
-                if best is None or accepted.ts > best[0].ts:
-                    last[key] = [accepted]
-                elif accepted.ts == best[0].ts:
-                    best.append(accepted)
-        for key, newest in last.items():
+                by_key[_key(accepted.event) if keyed else ""].append(accepted)
+        for key, group in by_key.items():
+            latest = max(accepted.stamps()[0] for accepted in group)
+            newest = [accepted for accepted in group if accepted.stamps()[1] >= latest]
             if not any(self.by_key.get(run_key(fn, accepted.event.key)) for accepted in newest):
                 self.violate(10, "debounce-lost-last", f"{fn.slug} {key}: {newest[0].event.id}")
 
@@ -537,6 +538,12 @@ class _Audit:
                 self.violate(16, "not-shown", f"{run_id} of {self.truth.created[run_id].run.slug}")
             elif record.status is not end.status:
                 self.violate(16, "shown-wrong", f"{run_id}: {record.status}, it is {end.status}")
+
+    async def _letters(self) -> None:
+        """What nobody can read is kept aside, and nothing else."""
+        for letter in await ports.letters(self.world.stores):
+            if letter.body not in self.truth.garbage:
+                self.violate(11, "buried", f"{letter.kind} for {letter.group}: {letter.reason}")
 
 
 def _key(event: Event) -> Any:

@@ -7,6 +7,7 @@ from contextvars import Context
 from random import Random
 from typing import Any
 
+from inngest.ports.stream import Delivery, Entry
 from sim import ports
 from sim.loop import SimLoop
 from sim.process import Process
@@ -17,12 +18,12 @@ DEAD_AFTER = 10.0
 
 
 class _Given:
-    __slots__ = ("at", "events", "group", "owner", "token")
+    __slots__ = ("at", "entries", "group", "owner", "token")
 
-    def __init__(self, group: str, token: Any, events: Sequence[Any], owner: Process, at: float) -> None:
+    def __init__(self, group: str, token: Any, entries: Sequence[Entry], owner: Process, at: float) -> None:
         self.group = group
         self.token = token
-        self.events = events
+        self.entries = entries
         self.owner = owner
         self.at = at
 
@@ -58,43 +59,51 @@ class Broker:
 
     # -- what consumers do --
 
-    def offered(self, events: Sequence[Any]) -> None:
+    def offered(self, bodies: Sequence[bytes]) -> None:
         accepted = self._truth.accepted
-        for event in events:
-            known = accepted.get(event.id)
-            if known is None:
-                accepted[event.id] = Accepted(event, self.now(), event.ts)
-            else:
-                known.ts = max(known.ts, event.ts)
+        for event in filter(None, map(ports.read, bodies)):
+            if event.id not in accepted:
+                accepted[event.id] = Accepted(event, self.now())
 
-    def published(self, events: Sequence[Any]) -> None:
-        for event in events:
+    def published(self, bodies: Sequence[bytes]) -> None:
+        for event in filter(None, map(ports.read, bodies)):
             known = self._truth.accepted[event.id]
             known.kept = known.kept or self.now()
 
-    def given(self, group: str, token: Any, events: Sequence[Any], owner: Process) -> None:
-        self._given[group, token] = _Given(group, token, events, owner, self._loop.time())
-        accepted = self._truth.accepted
-        for event in events:
-            known = accepted.get(event.id)
+    def given(self, group: str, token: Any, entries: Sequence[Entry], owner: Process) -> None:
+        self._given[group, token] = _Given(group, token, entries, owner, self._loop.time())
+        for entry in entries:
+            event = ports.received(entry)
+            if event is None:
+                if entry.body not in self._truth.garbage:
+                    self._truth.violate(0, "stream-invented", f"{entry.body[:200]!r}", self.now())
+                continue
+            known = self._truth.accepted.get(event.id)
             if known is None:
                 self._truth.violate(0, "stream-invented", f"{event.id} was never accepted", self.now())
-            else:
-                known.delivered[group] += 1
+                continue
+            known.delivered[group] += 1
+            before = known.entries.setdefault(entry.id, event)
+            if self._again and before.received != event.received:
+                self._truth.violate(
+                    0, "time-changed", f"{event.id}: {before.received}, {event.received}", self.now()
+                )
 
     def acked(self, group: str, token: Any) -> None:
         given = self._given.pop((group, token), None)
         if given is not None:
-            for event in given.events:
+            for event in filter(None, map(ports.received, given.entries)):
                 if (known := self._truth.accepted.get(event.id)) is not None:
                     known.acked.setdefault(group, self.now())
 
     # -- what goes wrong --
 
-    def lost(self, delivery: Any, stream: Any) -> None:
-        """A delivery did not arrive; its reader lives."""
+    def lost(self, result: Any, stream: Any) -> None:
+        """A reply did not arrive, maybe one with a delivery; its reader lives."""
+        if not isinstance(result, Delivery):
+            return
         for key, given in list(self._given.items()):
-            if given.token == ports.token_of(delivery) and given.events is ports.events_of(delivery):
+            if given.entries is result.entries:
                 self._return(key, stream, 0.5 + self._random.random() * 10)
 
     def gone(self, owner: Process, stream: Any) -> None:
@@ -108,11 +117,11 @@ class Broker:
         if not self._again:
             return
         self.returning += 1
-        self._truth.counts["redelivered"] += len(given.events)
+        self._truth.counts["redelivered"] += len(given.entries)
 
         def again() -> None:
             self.returning -= 1
-            ports.deliver_again(stream, given.group, given.token, given.events)
+            stream.deliver_again(given.group, given.token)
 
         self._loop.call_later(seconds, again, context=Context())  # of no process
 
@@ -128,15 +137,15 @@ class BrokerStream:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
-    async def publish(self, events: Sequence[Any]) -> None:
-        self._broker.offered(events)
-        await self._stream.publish(events)
-        self._broker.published(events)
+    async def publish(self, bodies: Sequence[bytes]) -> None:
+        self._broker.offered(bodies)
+        await self._stream.publish(bodies)
+        self._broker.published(bodies)
 
     async def fetch(self, group: str, limit: int, seconds: float) -> Any:
         delivery = await self._stream.fetch(group, limit, seconds)
         if delivery is not None:
-            self._broker.given(group, delivery.token, delivery.events, self._process)
+            self._broker.given(group, delivery.token, delivery.entries, self._process)
         return delivery
 
     async def ack(self, group: str, token: Any) -> None:

@@ -13,7 +13,8 @@ from typing import Any
 from inngest.core.errors import StoreUnavailable
 from sim.process import Process
 
-SYSTEMS = ("engine", "stream", "data")
+_PARTS = ("events", "history")
+"""Outboxes of the engine store, reached over the same network."""
 
 
 @dataclass
@@ -49,6 +50,32 @@ class Faults:
         self.rates = {system: Rates(slow=0.2, delay=0.005) for system in self.rates}
 
 
+class Timed:
+    """An engine store whose time its client knows as one does over a network: late, and by how much at most.
+
+    Args:
+        engine: what answers all else.
+        clock: the store's time.
+        behind: how many ms the client's idea of it is behind, at most ``slack``.
+
+    """
+
+    def __init__(self, engine: Any, clock: Callable[[], int], behind: int, slack: int) -> None:
+        self._engine = engine
+        self._clock = clock
+        self._behind = behind
+        self._slack = slack
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    def now(self) -> int:
+        return self._clock() - self._behind
+
+    def slack(self) -> int:
+        return self._slack
+
+
 def client(
     target: Any,
     process: Process,
@@ -81,6 +108,10 @@ class _Client:
     def __getattr__(self, name: str) -> Any:
         target, process, system, faults, lost = self._sim
         method = getattr(target, name)
+        if name in _PARTS:
+            part = _Client(method, process, system, faults, lost, self._never_lost)
+            setattr(self, name, part)
+            return part
         if not inspect.iscoroutinefunction(method):
             return method
         wrapped = _faulty(method, name, process, system, faults, None if name in self._never_lost else lost)

@@ -21,7 +21,7 @@ from inngest.services.indexer import Indexer
 from inngest.services.registry import RegistryCache
 from inngest.services.runner import Runner
 from inngest.services.runtime import Runtime
-from sim.faults import client
+from sim.faults import Timed, client
 from sim.http import AppClient, Request, Routes
 from sim.process import Process
 
@@ -94,7 +94,10 @@ class Node:
         stores = world.stores
         if stores.embedded:
             await stores.open()
-        engine = client(world.watch(), process, "engine", world.faults)
+        chance = world.chance(f"time {process.name}")
+        slack = 0 if stores.embedded else world.plan.slack
+        watch = Timed(world.watch(), world.clock, int(chance.random() * (slack + 1)), slack)
+        engine = client(watch, process, "engine", world.faults)
         stream = client(
             world.broker.of(process, stores.stream),
             process,
@@ -113,14 +116,13 @@ class Node:
             data=data,
             registry=RegistryCache(engine),
             limits=Limits(POLICY),
-            clock=process.clock,
             jitter=random.random,
             new_id=ids.new,
         )
         if self.services != ("event-api",):
             await runtime.registry.load()
             self._run("registry", runtime.registry.watch, process)
-        self._apis(runtime)
+        self._apis(runtime, process)
         if "core-api" in self.services:
             indexer = Indexer(runtime)
             self._drains.append(indexer.drain)
@@ -132,10 +134,13 @@ class Node:
         if "executor" in self.services:
             self._executor(runtime, process)
 
-    def _apis(self, runtime: Runtime) -> None:
+    def _apis(self, runtime: Runtime, process: Process) -> None:
         routes: list[Any] = []
         if "event-api" in self.services:
-            routes += EventApi(runtime.stream, clock=runtime.clock, new_id=runtime.new_id).routes()
+            # Where there is nothing but an event API, there is no engine store to ask for the time.
+            alone = self.services == ("event-api",)
+            clock = process.clock if alone else runtime.clock
+            routes += EventApi(runtime.stream, clock=clock, new_id=runtime.new_id).routes()
         if "core-api" in self.services:
             self.context = ApiContext(
                 engine=runtime.engine,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from base64 import b64encode
 from collections.abc import Callable
+from contextlib import suppress
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -107,6 +108,15 @@ class People:
         sent.answer, answer = await self._until(attempt)
         if sent.answer == 200:
             sent.ids = _decode(answer)["ids"]
+
+    async def spoil(self, body: bytes) -> None:
+        """Put something into the stream that nobody can read."""
+        self._world.truth.garbage.add(body)
+        await self._world.dawn()
+        nodes = [node for node in self._world.nodes if node.serving]
+        if nodes and (process := self._random.choice(nodes).process) is not None:
+            with suppress(ConnectionError, StoreError):
+                await process.ask(lambda: self._world.stores.stream.publish([body]))
 
     def waited(self, run: str, leaf: Leaf) -> None:
         """A run waits for something that only happens if somebody does it."""

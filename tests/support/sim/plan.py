@@ -105,11 +105,10 @@ class Planned:
 
 @dataclass
 class Plan:
-    """See above. ``known`` names what is left out, see `known`."""
+    """See above."""
 
     seed: int
     store: str
-    known: frozenset[str]
     nodes: list[tuple[str, tuple[str, ...], int]] = field(default_factory=list)
     rates: dict[str, Rates] = field(default_factory=dict)
     kills: int = 0
@@ -119,6 +118,8 @@ class Plan:
     outages: int = 0
     nights: list[float] = field(default_factory=list)
     late: bool = False
+    slack: int = 0
+    garbage: int = 0
     app_chance: float = 0.0
     app_slow: float = 0.0
     capacity: int = 1000
@@ -131,10 +132,10 @@ class Plan:
     people: dict[str, int] = field(default_factory=dict)
 
 
-def draw(seed: int, store: str, *, known: frozenset[str] = frozenset(), events: int = 0) -> Plan:
+def draw(seed: int, store: str, *, events: int = 0) -> Plan:
     """The plan of a seed. ``events``: how many, 0 for as many as the seed says."""
     random = Random(f"plan {seed}")
-    plan = Plan(seed, store, known)
+    plan = Plan(seed, store)
     _draw_faults(plan, random)
     _draw_nodes(plan, random)
     _draw_functions(plan, random)
@@ -152,6 +153,7 @@ def _draw_faults(plan: Plan, random: Random) -> None:
         plan.rates[system] = rates
     plan.active = random.choice((20.0, 60.0, 120.0))
     plan.app_slow = random.choice((0.0, 0.05, 0.2))
+    plan.slack = random.choice((0, 1, 5, 50))
     plan.capacity = random.choice((1, 3, 1000, 1000))
     if calm:
         return
@@ -161,15 +163,16 @@ def _draw_faults(plan: Plan, random: Random) -> None:
     plan.restarts = random.choice((0, 0, 1, 2))
     plan.outages = random.choice((0, 0, 1, 2))
     plan.app_chance = random.choice((0.0, 0.005, 0.03))
-    plan.late = random.random() < 0.5 and "late" not in plan.known
+    plan.late = random.random() < 0.5
     if random.random() < 0.1:
         seconds = random.choice((600.0, 3_700.0, 90_000.0))
-        plan.nights = [600.0 if "late" in plan.known else seconds]
+        plan.nights = [seconds]
+    plan.garbage = random.choice((0, 0, 2))
 
 
 def _draw_nodes(plan: Plan, random: Random) -> None:
     def skew() -> int:
-        if "skew" in plan.known or random.random() < 0.5:
+        if random.random() < 0.5:
             return 0
         return random.choice((-180_000, -40_000, -1_500, 1_500, 40_000, 180_000))
 
@@ -194,7 +197,7 @@ def _draw_functions(plan: Plan, random: Random) -> None:
     child = Definition(child_slug, CHILD, {"triggers": [{"event": "sim/child"}]})
     plan.functions.append(("one", child))
     plan.features[child_slug] = "child"
-    bad = 0.4 if random.random() < 0.3 and "bad" not in plan.known else 0.0
+    bad = 0.4 if random.random() < 0.3 else 0.0
     for number in range(random.randint(1, 4)):
         feature = random.choice(FEATURES)
         app = random.choice(("one", "one", "two"))

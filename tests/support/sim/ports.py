@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,30 +13,67 @@ from inngest.backends.sqlite.data import SqliteDataStore
 from inngest.backends.sqlite.engine import SqliteEngineStore
 from inngest.backends.sqlite.journal import Journal
 from inngest.backends.sqlite.stream import SqliteEventStream
-from inngest.core.model.runs import Leased, Queue
+from inngest.core.model.events import Event, decode_event
+from inngest.core.model.runs import Leased
 from inngest.ports.engine import Work
+from inngest.ports.stream import Entry
+from inngest.services.reader import read_event
 
-RUNNER_GROUP = "runner"
 GROUPS = ("runner", "indexer")
 
-
-# -- deliveries of the stream --
-
-
-def token_of(delivery: Any) -> Any:
-    return delivery.token if delivery is not None else None
+Clock = Callable[[], int]
 
 
-def events_of(delivery: Any) -> Any:
-    return delivery.events if delivery is not None else None
+# -- the stream --
 
 
-def deliver_again(stream: MemoryEventStream, group: str, token: int, events: Sequence[Any]) -> None:
-    state = stream._groups[group]
-    if state.unacked.pop(token, None) is None:
-        return  # acknowledged after all, by one that was taken for dead
-    state.waiting.extend(events)
-    state.arrived.set()
+def read(body: bytes) -> Event | None:
+    """The event in a body, None if there is none."""
+    try:
+        return decode_event(body)
+    except Exception:  # noqa: BLE001 -- as the reader of the stream sees it
+        return None
+
+
+def received(entry: Entry) -> Event | None:
+    """The event of an entry, as its readers see it."""
+    try:
+        return read_event(entry)
+    except Exception:  # noqa: BLE001 -- as the reader of the stream sees it
+        return None
+
+
+class SharedStream(MemoryEventStream):
+    """A stream on a server: what one consumer leaves behind goes to another, which may be a day later."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(clock=clock)
+        self._owed: dict[str, dict[int, Sequence[Entry]]] = {group: {} for group in GROUPS}
+
+    async def fetch(self, group: str, limit: int, seconds: float) -> Any:
+        delivery = await super().fetch(group, limit, seconds)
+        if delivery is not None:
+            assert isinstance(delivery.token, int)
+            self._owed[group][delivery.token] = delivery.entries
+        return delivery
+
+    async def ack(self, group: str, token: Any) -> None:
+        await super().ack(group, token)
+        self._owed[group].pop(token, None)
+
+    def deliver_again(self, group: str, token: int) -> None:
+        """To whoever asks next, unless it was acknowledged after all, by one that was taken for dead."""
+        state = self._groups[group]
+        if state.unacked.pop(token, None) is not None:
+            state.add(self._owed[group].pop(token))
+
+    async def settled(self, group: str) -> int:
+        # What comes again comes last here, however old it is.
+        state = self._groups[group]
+        times = [at for _, at in state.unacked.values()] + [entry.at for entry in state.waiting]
+        for entries in self._owed[group].values():
+            times += [entry.at for entry in entries]
+        return min(times, default=self._at)
 
 
 # -- leases --
@@ -45,11 +82,11 @@ def deliver_again(stream: MemoryEventStream, group: str, token: int, events: Seq
 def snapshot(leased: Leased) -> Leased:
     """As it comes over a network: a copy, that does not follow what happens to the run."""
     run = leased.run
-    return Leased(item=leased.item, run=run.copy() if run is not None else None, until=leased.until)
+    return Leased(item=leased.item, run=run.copy() if run is not None else None)
 
 
 def work_of(work: Work) -> Work:
-    return Work(items=[snapshot(leased) for leased in work.items], next_due=work.next_due)
+    return Work(items=[snapshot(leased) for leased in work.items], next_in=work.next_in)
 
 
 # -- the stores --
@@ -60,9 +97,9 @@ class MemoryStores:
 
     embedded = False
 
-    def __init__(self) -> None:
-        self.engine = MemoryEngineStore()
-        self.stream = MemoryEventStream()
+    def __init__(self, clock: Clock) -> None:
+        self.engine = MemoryEngineStore(clock)
+        self.stream = SharedStream(clock)
         self.data = MemoryDataStore()
 
     async def open(self) -> None:
@@ -80,16 +117,17 @@ class SqliteStores:
 
     embedded = True
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, clock: Clock) -> None:
         self._folder = folder
+        self._clock = clock
         self._journal: _Journal | None = None
         self.full = False
         """No room is left on the disk."""
 
     async def open(self) -> None:
         self._journal = _Journal(self._folder / "engine.db")
-        self.engine = SqliteEngineStore(self._journal)
-        self.stream = SqliteEventStream(self._journal)
+        self.engine = SqliteEngineStore(self._journal, clock=self._clock)
+        self.stream = SqliteEventStream(self._journal, clock=self._clock)
         self.data = SqliteDataStore(self._folder / "history.db")
         await self.engine.open()
         await self.stream.open()
@@ -100,7 +138,7 @@ class SqliteStores:
         """The process is dead: what it had not committed is gone."""
         journal, self._journal = self._journal, None
         if journal is not None:
-            journal._broken = True
+            journal._dead.set()
             journal._db = None
             for db in journal.connections:
                 db.close()
@@ -151,7 +189,7 @@ Stores = MemoryStores | SqliteStores
 async def unfinished(stores: Stores) -> dict[str, int]:
     """What is still under way; empty if nothing is."""
     stats = await stores.engine.stats()
-    ticks = sum(len(crons) for crons in stores.engine._crons.values())
+    ticks = sum(len(jobs) for jobs in cron_items(stores).values())
     found = {
         "runs": stats.runs,
         "items": stats.queued - ticks,
@@ -167,19 +205,26 @@ async def unfinished(stores: Stores) -> dict[str, int]:
 async def stuck(stores: Stores) -> list[str]:
     """Runs with what they have, for people."""
     told = []
-    for run_id, state in stores.engine._states.items():
+    state = stores.engine._state
+    for run_id, run in state.runs.items():
         items = [
             f"{item.kind} {item.job.removeprefix(run_id)} due {item.due}"
-            for item in await stores.engine.items(run_id)
+            for item in await stores.engine.items(run.run.fn, run_id)
         ]
-        told.append(f"{run_id} of {state.run.slug}: items {items}, pauses {list(state.pauses)}")
+        told.append(f"{run_id} of {run.run.slug}: items {items}, pauses {list(run.pauses)}")
+    told += [f"{job}" for job, entry in state.entries.items() if not entry.item.run]
     return told
+
+
+def known_runs(stores: Stores) -> set[str]:
+    """Those that have not ended."""
+    return set(stores.engine._state.runs)
 
 
 def leftovers(stores: Stores) -> list[str]:
     """Capacity, partitions, locks and collectors that nothing holds any more."""
-    engine = stores.engine
-    queue = engine._queue
+    state = stores.engine._state
+    queue = state.queue
     cells = [
         f"cell {key}: {len(cell.holders)} holders, {len(cell.lines)} lines"
         for key, cell in queue._cells.items()
@@ -190,8 +235,9 @@ def leftovers(stores: Stores) -> list[str]:
         for name, part in queue._parts.items()
         if not name.endswith("/r")
     ]
-    found += [f"lock {key} of {run}" for key, run in engine._locks.items()]
-    found += [f"collector {key}" for key in engine._collectors]
+    found += [f"lock {key} of {run}" for key, run in state.locks.items()]
+    found += [f"collector {key}" for key in state.collectors]
+    found += [f"collector of {job}" for job in state.collected]
     if queue._leased:
         found.append(f"{len(queue._leased)} leases")
     return found
@@ -201,8 +247,13 @@ def cron_items(stores: Stores) -> dict[str, list[str]]:
     """The queued ticks of each function."""
     return {
         partition.partition("/")[0]: [entry.item.job for entry in crons.values()]
-        for partition, crons in stores.engine._crons.items()
+        for partition, crons in stores.engine._state.crons.items()
     }
 
 
-QUEUES = tuple(Queue)
+async def letters(stores: Stores) -> list[Any]:
+    """All dead letters."""
+    found: list[Any] = []
+    while page := await stores.stream.letters(found[-1].id if found else "", limit=100):
+        found += page
+    return found

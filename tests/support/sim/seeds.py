@@ -9,12 +9,11 @@ import sys
 import time
 import traceback
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from sim.known import LEFT_OUT, TOLERATED
 from sim.plan import draw
 from sim.truth import Violation
 from sim.world import Result, simulate
@@ -24,11 +23,10 @@ CHUNK = 10
 
 @dataclass(frozen=True)
 class Job:
-    """Seeds of one store; ``on``: what of `known.LEFT_OUT` happens all the same."""
+    """Seeds of one store."""
 
     store: str
     seeds: tuple[int, ...]
-    on: frozenset[str] = frozenset()
     mutation: str = ""
 
 
@@ -42,20 +40,12 @@ class Summary:
     codes: Counter[str] = field(default_factory=Counter)
     """In how many seeds each kind of violation was found."""
     failed: list[Result] = field(default_factory=list)
-    tolerated: defaultdict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
 
-    def add(self, result: Result, *, strict: bool) -> None:
+    def add(self, result: Result) -> None:
         self.seeds += 1
         self.counts.update(result.counts)
-        codes = {each.code for each in result.violations}
-        self.codes.update(codes)
-        if strict:
-            bad = codes
-        else:
-            bad = codes - set(TOLERATED)
-            for code in codes & set(TOLERATED):
-                self.tolerated[code].append(result.seed)
-        if bad:
+        self.codes.update({each.code for each in result.violations})
+        if result.violations:
             self.failed.append(result)
 
     def line(self) -> str:
@@ -66,17 +56,16 @@ class Summary:
         )
 
 
-def command(result: Result, on: Iterable[str] = ()) -> str:
+def command(result: Result) -> str:
     """What repeats a seed."""
-    extra = "".join(f" --fault {name}" for name in sorted(on))
-    return f"scripts/test simulation --store {result.store} --seed {result.seed}{extra}"
+    return f"scripts/test simulation --store {result.store} --seed {result.seed}"
 
 
-def explain(result: Result, on: Iterable[str] = (), most: int = 5) -> str:
+def explain(result: Result, most: int = 5) -> str:
     """A failed seed, for people."""
     lines = [f"seed {result.seed} over {result.store}: {len(result.violations)} violations"]
     lines += [f"  {each}" for each in result.violations[:most]]
-    lines.append(f"  repeat it: {command(result, on)}")
+    lines.append(f"  repeat it: {command(result)}")
     return "\n".join(lines)
 
 
@@ -91,11 +80,10 @@ def run_job(job: Job) -> list[Result]:
 
 
 def _run(job: Job) -> Iterator[Result]:
-    known = frozenset(LEFT_OUT) - job.on
     for seed in job.seeds:
         gc.disable()  # what it ends, it would end at any time
         try:
-            yield simulate(draw(seed, job.store, known=known))
+            yield simulate(draw(seed, job.store))
         except Exception as error:  # noqa: BLE001 -- the simulation itself has failed: that is a result too
             text = "".join(traceback.format_exception(error))
             yield Result(seed, job.store, [Violation(0, "simulation", text[-2000:], 0)])
@@ -120,26 +108,22 @@ def pool(workers: int = 0) -> Iterator[ProcessPoolExecutor]:
             os.environ["PYTHONHASHSEED"] = before
 
 
-def jobs(store: str, seeds: Sequence[int], on: Iterable[str] = (), mutation: str = "") -> list[Job]:
-    return [
-        Job(store, tuple(seeds[at : at + CHUNK]), frozenset(on), mutation)
-        for at in range(0, len(seeds), CHUNK)
-    ]
+def jobs(store: str, seeds: Sequence[int], mutation: str = "") -> list[Job]:
+    return [Job(store, tuple(seeds[at : at + CHUNK]), mutation) for at in range(0, len(seeds), CHUNK)]
 
 
 def run_all(
     executor: ProcessPoolExecutor,
     work: Sequence[Job],
     *,
-    strict: bool = False,
     told: Callable[[Result], None] | None = None,
 ) -> Summary:
-    """Run all of it; ``strict`` tolerates nothing; ``told`` of each result."""
+    """Run all of it; ``told`` of each result."""
     began = time.perf_counter()
     summary = Summary()
     for results in executor.map(run_job, work):
         for result in results:
-            summary.add(result, strict=strict)
+            summary.add(result)
             if told is not None:
                 told(result)
     summary.seconds = time.perf_counter() - began
@@ -147,9 +131,9 @@ def run_all(
 
 
 def main(arguments: Sequence[str]) -> int:
-    """``python -m sim.seeds STORE FIRST COUNT [FAULT...]``: many seeds, outside of pytest."""
-    store, first, count, *on = arguments
-    work = jobs(store, range(int(first), int(first) + int(count)), LEFT_OUT if on == ["all"] else on)
+    """``python -m sim.seeds STORE FIRST COUNT``: many seeds, outside of pytest."""
+    store, first, count = arguments
+    work = jobs(store, range(int(first), int(first) + int(count)))
     examples: dict[str, str] = {}
     seeds: defaultdict[str, list[int]] = defaultdict(list)
 
@@ -160,7 +144,7 @@ def main(arguments: Sequence[str]) -> int:
             seeds[code].append(result.seed)
 
     with pool() as executor:
-        summary = run_all(executor, work, strict=True, told=told)
+        summary = run_all(executor, work, told=told)
     for code, found in summary.codes.most_common():
         print(f"{found:6} {code}: {seeds[code][:12]}\n       {examples[code][:600]}")
     print(summary.line())

@@ -30,15 +30,27 @@ class Violation:
 @dataclass
 class Accepted:
     """An event that was offered to the stream ``at`` a time, since when it is certainly ``kept`` (0: that is
-    not known), and when each group acknowledged it first. ``ts`` is the latest that it was offered with.
+    not known), as each of its ``entries`` has it, and when each group acknowledged it first.
     """
 
     event: Event
     at: int
-    ts: int
     kept: int = 0
+    entries: dict[str, Event] = field(default_factory=dict)  # by the entry's id
     acked: dict[str, int] = field(default_factory=dict)
     delivered: Counter[str] = field(default_factory=Counter)
+
+    def first(self) -> int:
+        """When the stream has first accepted it (ms since the Unix epoch)."""
+        return min((event.received for event in self.entries.values()), default=0)
+
+    def last(self) -> int:
+        return max((event.received for event in self.entries.values()), default=0)
+
+    def stamps(self) -> tuple[int, int]:
+        """The least and the greatest time that its sender, or the stream, says it is of."""
+        times = [event.ts for event in self.entries.values()] or [self.event.ts]
+        return min(times), max(times)
 
 
 @dataclass
@@ -76,6 +88,7 @@ class Truth:
 
     # the stream
     accepted: dict[str, Accepted] = field(default_factory=dict)  # by internal id, in order
+    garbage: set[bytes] = field(default_factory=set)  # bodies that are no events
 
     # the engine
     intended: dict[str, Run] = field(default_factory=dict)  # runs that somebody wanted to create
@@ -83,6 +96,8 @@ class Truth:
     created: dict[str, Started] = field(default_factory=dict)
     ended: dict[str, Ended] = field(default_factory=dict)
     saved: dict[tuple[str, str], tuple[bytes, int]] = field(default_factory=dict)
+    evicted: dict[str, int] = field(default_factory=dict)
+    recalls: dict[str, int] = field(default_factory=dict)  # by run: when it was looked at, 0 for not yet
     pauses: dict[str, tuple[Pause, int]] = field(default_factory=dict)
     taken: dict[str, int] = field(default_factory=dict)
     history: list[History] = field(default_factory=list)

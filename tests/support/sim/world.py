@@ -16,6 +16,7 @@ from typing import Any
 
 import structlog
 
+from inngest.loops import trouble
 from sim import audit, ports
 from sim.application import Application, Definition, Stale
 from sim.broker import Broker
@@ -59,9 +60,9 @@ class World:
         if plan.store == SQLITE:
             shm = Path("/dev/shm")
             self.folder = Path(tempfile.mkdtemp(prefix="sim-", dir=shm if shm.is_dir() else None))
-            self.stores = ports.SqliteStores(self.folder)
+            self.stores = ports.SqliteStores(self.folder, self.clock)
         else:
-            self.stores = ports.MemoryStores()
+            self.stores = ports.MemoryStores(self.clock)
         self.shadow = Shadow()
         self._late = self.chance("late")
         self.broker = Broker(
@@ -183,6 +184,9 @@ class World:
         for app in self.applications.values():
             for _ in range(plan.syncs - 1):
                 at(random.random() * plan.active, lambda app=app: people.register(app))  # type: ignore[misc]
+        for number in range(plan.garbage):
+            body = random.choice((b"", b"null", b"{}", b"\xff", b'{"id":1}')) + b" " * number
+            at(random.random() * plan.active, lambda body=body: people.spoil(body))  # type: ignore[misc]
         for _ in range(plan.changes):
             at(random.random() * plan.active, lambda: self._change(random))
         for what, count in plan.people.items():
@@ -324,6 +328,8 @@ class World:
         left = {"people": self.people.busy} if self.people.busy else {}
         with suppress(AttributeError):  # the store is not open just now
             left |= await ports.unfinished(self.stores)
+            if self.crons_until and (ticks := sum(map(len, ports.cron_items(self.stores).values()))):
+                left["ticks"] = ticks
         return left
 
     def clear(self) -> None:
@@ -357,6 +363,8 @@ class World:
 def simulate(plan: Plan) -> Result:
     """Run one seed. The result is the same whenever and wherever it is run, by the same Python."""
     global_random.seed(plan.seed)  # what waits between two tries is drawn from it
+    trouble.ERRORS.clear()
+    trouble._outages.clear()
     world = World(plan)
     with _logs(world):
         asyncio.set_event_loop(world.loop)
