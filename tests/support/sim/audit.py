@@ -251,13 +251,18 @@ class _Audit:
         elif status is RunStatus.CANCELLED:
             reason = (
                 run.id in truth.cancelling
-                or bool(fn.start_timeout or fn.finish_timeout)
                 or (fn.singleton is not None and fn.singleton.mode == "cancel")
                 or any(order["slug"] == run.slug for order in truth.bulk)
                 or self._cancelling_events(run, fn)
             )
-            if not reason:
+            if not reason and not self._timed_out(run, fn):
                 self.violate(8, "cancelled-for-nothing", f"{run.id} of {run.slug}")
+
+    def _timed_out(self, run: Run, fn: Function) -> bool:
+        """Whether it was cancelled because its start, or its end, took too long."""
+        at, called = self.truth.ended[run.id].at, self.truth.first_call.get(run.id)
+        late = fn.start_timeout and at >= run.created - EPOCH + fn.start_timeout
+        return bool(late or (fn.finish_timeout and called is not None and at >= called + fn.finish_timeout))
 
     def _history(self) -> None:
         """What people see tells of each run once (and of nothing else)."""

@@ -85,6 +85,8 @@ class AppClient:
         host = url.split("/", 3)[2]
         fate = world.app_fates.draw(host)
         run = dict(headers).get("X-Run-ID", "")
+        if run:
+            world.truth.first_call.setdefault(run, world.now())
         if fate.wrong:
             world.truth.mistreated.add(run)
         if fate.unreachable:

@@ -1,12 +1,12 @@
-"""Twenty ways to break the engine, one at a time, and in how many seeds each is found.
+"""Ways to break the engine, one at a time, and how many seeds it takes to find each.
 
 A simulation that finds nothing shows something only if it would have found these.
 """
 
 from __future__ import annotations
 
+import asyncio
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,33 +16,42 @@ from unittest import mock
 from msgspec.structs import replace
 
 from inngest.api import events as events_api
-from inngest.backends.memory import apply, engine, expiring, pauses, queue
-from inngest.core.decisions import crons, schedule
+from inngest.backends.memory import effects_start, engine, expiring, pauses, queue, seen, state
+from inngest.backends.memory.apply import HANDLERS
+from inngest.core.decisions import meeting, moment, schedule
+from inngest.core.errors import StoreUnavailable
 from inngest.core.model import runs
+from inngest.core.model import transition as t
 from inngest.core.model.runs import Kind
-from inngest.core.model.transition import Committed, Enqueue
-from inngest.services import registry, runner
+from inngest.services import reader, registry, runner
+from sim import ports
 
 
 @dataclass(frozen=True)
 class Mutation:
-    """``target.name`` replaced by what ``broken`` makes of it. ``why``: what is broken."""
+    """``name`` of ``target``, a mapping or anything with attributes, replaced by what ``broken`` makes of it.
+    ``why``: what is broken.
+    """
 
     why: str
     target: Any
-    name: str
+    name: Any
     broken: Callable[[Any], Any]
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        with mock.patch.object(self.target, self.name, self.broken(getattr(self.target, self.name))):
-            yield
+        if isinstance(self.target, dict):
+            with mock.patch.dict(self.target, {self.name: self.broken(self.target[self.name])}):
+                yield
+        else:
+            with mock.patch.object(self.target, self.name, self.broken(getattr(self.target, self.name))):
+                yield
 
 
 MUTATIONS: dict[str, Mutation] = {}
 
 
-def _mutation(why: str, target: Any, name: str) -> Callable[[Callable[[Any], Any]], Callable[[Any], Any]]:
+def _mutation(why: str, target: Any, name: Any) -> Callable[[Callable[[Any], Any]], Callable[[Any], Any]]:
     def add(broken: Callable[[Any], Any]) -> Callable[[Any], Any]:
         MUTATIONS[broken.__name__.strip("_").replace("_", "-")] = Mutation(why, target, name, broken)
         return broken
@@ -50,55 +59,66 @@ def _mutation(why: str, target: Any, name: str) -> Callable[[Callable[[Any], Any
     return add
 
 
-@_mutation("a commit under an old lease is taken", apply.EngineState, "_apply")
-def _no_fence(real: Any) -> Any:
-    def broken(self: Any, transition: Any, take: Any) -> Committed:
-        lease = transition.lease
-        entry = self._entries.get(lease.job) if lease is not None else None
-        if entry is not None and entry.state == queue.State.LEASED:
-            transition = replace(transition, lease=type(lease)(lease.job, entry.item.epoch))
-        return real(self, transition, take)  # type: ignore[no-any-return]
+# -- leases and time --
+
+
+@_mutation("a commit under an old lease is taken", state.EngineState, "leased")
+def _no_fence(_: Any) -> Any:
+    def broken(self: Any, lease: Any) -> Any:
+        entry = self.entries.get(lease.job)
+        return entry if entry is not None and entry.state == queue.State.LEASED else None
 
     return broken
 
 
-@_mutation("the runner acknowledges events before it has processed them", runner.Runner, "_events")
-def _ack_before_commit(real: Any) -> Any:
-    async def broken(self: Any) -> None:
-        stream = self._runtime.stream
-        delivery = await self._eventing.rest(stream.fetch(runner.GROUP, 500, 30.0))
-        if delivery is not None:
-            await stream.ack(runner.GROUP, delivery.token)
-            await self._runtime.registry.catch_up()
-            await self.process(delivery.events)
+@_mutation("a lease that runs out loses its item", state.EngineState, "unlease")
+def _lost_with_lease(_: Any) -> Any:
+    return lambda self, entry, now: self.forget(entry, remember=False)
+
+
+@_mutation("workers that give signs of life are taken for dead", engine.MemoryEngineStore, "alive")
+def _dead_too_soon(real: Any) -> Any:
+    async def broken(self: Any, worker: str, ms: int) -> None:
+        await real(self, worker, min(ms, 500))
 
     return broken
+
+
+@_mutation("the reply to a lost request is given to whoever asks", queue.MemoryQueue, "held_by")
+def _anyones_reply(real: Any) -> Any:
+    def broken(self: Any, holder: Any, which: Any) -> Any:
+        return [each for each in self._leased if each.part.queue is which and each.until < queue.UNSETTLED]
+
+    return broken
+
+
+@_mutation("timers fire a second early", queue.MemoryQueue, "_promote")
+def _early_timers(real: Any) -> Any:
+    return lambda self, which, now: real(self, which, now + 1000)
+
+
+@_mutation("what a client does not know of the store's time is not allowed for", moment.Moment, "latest")
+def _no_slack(_: Any) -> Any:
+    return property(lambda self: self.now)
+
+
+@_mutation("one in five sleeps is forgotten", state.EngineState, "push")
+def _lost_timers(real: Any) -> Any:
+    def broken(self: Any, scope: Any, item: Any, partition: Any) -> bool:
+        if item.kind is Kind.SLEEP and self.outbox_seq % 5 == 0 and scope.state is not None:
+            scope.state.jobs.add(item.job)
+            return True
+        return real(self, scope, item, partition)  # type: ignore[no-any-return]
+
+    return broken
+
+
+# -- capacity --
 
 
 @_mutation("capacity that returns wakes nobody", queue.MemoryQueue, "_wake")
 def _forgotten_wake_up(_: Any) -> Any:
     return lambda self, key: None
-
-
-@_mutation("a second result of a step replaces the first", runs.Run, "save_step")
-def _second_result(real: Any) -> Any:
-    def broken(self: Any, step: str, value: bytes) -> bool:
-        if step in self.steps:
-            self.steps[step] = value
-            return True
-        return real(self, step, value)  # type: ignore[no-any-return]
-
-    return broken
-
-
-@_mutation("a singleton lock is given to whoever asks", apply.EngineState, "_take_lock")
-def _lost_lock(_: Any) -> Any:
-    def broken(self: Any, scope: Any, effect: Any) -> bool:
-        self._locks[effect.key] = scope.run_id
-        self._note_lock(effect.key, scope.run_id)
-        return True
-
-    return broken
 
 
 @_mutation("the end of an item does not give its capacity back", queue.MemoryQueue, "_release")
@@ -116,69 +136,6 @@ def _no_limit(_: Any) -> Any:
     return lambda self, cell, fn, holder: True
 
 
-@_mutation("idempotency keys are not looked at", apply.EngineState, "_create_run")
-def _no_claim(real: Any) -> Any:
-    def broken(self: Any, scope: Any, effect: Any) -> bool:
-        self._claims.drop(effect.run.key)
-        return real(self, scope, effect)  # type: ignore[no-any-return]
-
-    return broken
-
-
-@_mutation("timers fire a second early", queue.MemoryQueue, "_promote")
-def _early_timers(real: Any) -> Any:
-    return lambda self, which, now: real(self, which, now + 1000)
-
-
-@_mutation("one in fifty timers is forgotten", apply.EngineState, "_push")
-def _lost_timers(real: Any) -> Any:
-    def broken(self: Any, scope: Any, item: Any, partition: Any) -> bool:
-        if item.kind is Kind.SLEEP and self._outbox_seq % 5 == 0 and scope.state is not None:
-            scope.state.jobs.add(item.job)
-            return True
-        return real(self, scope, item, partition)  # type: ignore[no-any-return]
-
-    return broken
-
-
-@_mutation("the end of a run leaves its waits behind", pauses.PauseIndex, "remove")
-def _kept_pauses(_: Any) -> Any:
-    return lambda self, pause: None
-
-
-@_mutation("internal events leave the outbox before the stream has them", runner.Runner, "_relay_some")
-def _outbox_acked_first(_: Any) -> Any:
-    async def broken(self: Any) -> bool:
-        box = await self._engine.outbox_events(500)
-        if not box.events:
-            return False
-        await self._engine.ack_events(box.token)
-        await self._runtime.stream.publish([runner.decode_event(event) for event in box.events])
-        return True
-
-    return broken
-
-
-@_mutation("a collector stays open while its item is worked on", apply.EngineState, "_close_collector")
-def _open_collector(real: Any) -> Any:
-    def broken(self: Any, job: str) -> None:
-        entry = self._entries.get(job)
-        if entry is None or entry.state != queue.State.LEASED:
-            real(self, job)
-
-    return broken
-
-
-@_mutation("a tick of a schedule does not queue the next one", crons, "_tick")
-def _last_tick(real: Any) -> Any:
-    def broken(fn: Any, trigger: Any, after: int, now: int) -> Any:
-        item = real(fn, trigger, after, now)
-        # Asked by `tick`, `after` is the time of the tick that fires; by a registration, it is now.
-        return None if after % 60_000 == 0 else item
-
-    return broken
-
-
 @_mutation("throttles are not looked at", queue.MemoryQueue, "_throttle")
 def _no_throttle(_: Any) -> Any:
     return lambda self, part, fn, now: True
@@ -193,27 +150,20 @@ def _no_rate(real: Any) -> Any:
     return broken
 
 
-@_mutation("a step that is awaited is forgotten", apply.EngineState, "_await")
-def _no_await(_: Any) -> Any:
-    def broken(self: Any, scope: Any, effect: Any) -> bool:
-        if scope.state is not None:
-            scope.state.run.pending = set(effect.steps) | {"nobody"}
-        return scope.state is not None
-
-    return broken
+# -- events --
 
 
 @_mutation("events are accepted before the stream has them", events_api.EventApi, "handle")
 def _accepted_too_early(real: Any) -> Any:
     async def broken(self: Any, request: Any) -> Any:
-        from inngest.core.errors import StoreUnavailable
-
         stream = self._stream
 
         class Hasty:
-            async def publish(self, events: Any) -> None:
+            largest = stream.largest
+
+            async def publish(self, bodies: Any) -> None:
                 try:
-                    await stream.publish(events)
+                    await stream.publish(bodies)
                 except StoreUnavailable:
                     return
 
@@ -226,47 +176,62 @@ def _accepted_too_early(real: Any) -> Any:
     return broken
 
 
-@_mutation("a lease that runs out loses its item", engine.MemoryEngineStore, "_unlease")
-def _lost_with_lease(_: Any) -> Any:
-    def broken(self: Any, entry: Any, now: int) -> None:
-        self._forget(entry, self._states.get(entry.item.run), remember=False)
+@_mutation("events are acknowledged before they are processed", reader.Reader, "read")
+def _ack_before_commit(_: Any) -> Any:
+    async def broken(self: Any, loop: Any, work: Any, *, aside: Any = None) -> None:
+        delivery = await loop.rest(self._stream.fetch(self._group, self._limit, 30.0))
+        if delivery is not None:
+            await self._stream.ack(self._group, delivery.token)
+            rest = await work([event for entry in delivery.entries if (event := ports.received(entry))])
+            if rest is not None:
+                await rest()
 
     return broken
 
 
-@_mutation("the condition of a wait is not looked at", runner.Runner, "_holds")
-def _no_condition(_: Any) -> Any:
-    return lambda self, pause, event, now: True
+@_mutation("an event is decided on as often as it is delivered", HANDLERS, t.Once)
+def _no_once(_: Any) -> Any:
+    return lambda store, scope, effect: True
 
 
-@_mutation("the runner does not read the registry again", registry.RegistryCache, "catch_up")
-def _no_catch_up(_: Any) -> Any:
+@_mutation("what was decided on is forgotten at once", seen.Seen, "forget")
+def _forgotten_decisions(_: Any) -> Any:
+    def broken(self: Any, before: int) -> None:
+        while self._order:
+            self._keys.discard(self._order.popleft()[1])
+
+    return broken
+
+
+@_mutation("the stream is taken to be done with all that it was given", runner.Runner, "_settle")
+def _settled_too_soon(_: Any) -> Any:
     async def broken(self: Any) -> None:
-        return None
+        self._settled = max(self._engine.now() - 1000, self._settled)
+        await self._settling.rest(asyncio.sleep(10))
 
     return broken
 
 
-@_mutation("a wait may be ended twice", apply.EngineState, "_take_pause")
-def _two_winners(real: Any) -> Any:
-    def broken(self: Any, scope: Any, effect: Any) -> bool:
-        real(self, scope, effect)
-        return scope.state is not None
+@_mutation("idempotency keys are not looked at", HANDLERS, t.CreateRun)
+def _no_claim(real: Any) -> Any:
+    def broken(store: Any, scope: Any, effect: Any) -> bool:
+        store.claims.drop(effect.run.key)
+        return real(store, scope, effect)  # type: ignore[no-any-return]
 
     return broken
 
 
-@_mutation("the timeout of a wait is not queued", apply.EngineState, "_enqueue")
-def _no_timeout(real: Any) -> Any:
-    def broken(self: Any, scope: Any, effect: Enqueue) -> bool:
-        return True if effect.item.kind is Kind.TIMEOUT else real(self, scope, effect)
+@_mutation("internal events leave the outbox before the stream has them", runner.Runner, "_relay_some")
+def _outbox_acked_first(_: Any) -> Any:
+    async def broken(self: Any) -> bool:
+        box = await self._engine.events.take(500)
+        if not box.entries:
+            return False
+        await self._engine.events.ack(box.token)
+        await self._runtime.stream.publish(box.entries)
+        return True
 
     return broken
-
-
-@_mutation("debounce keeps the first event", apply, "_collected_ts")
-def _debounce_first(_: Any) -> Any:
-    return lambda payload: 1 << 60
 
 
 @_mutation("the runner drops what it fails to decide", schedule, "run_key")
@@ -279,25 +244,149 @@ def _undecided(real: Any) -> Any:
     return broken
 
 
-def check(names: Sequence[str], seeds: int, store: str = "memory") -> dict[str, tuple[int, int, set[str]]]:
-    """For each mutation: in how many of how many seeds it was found, and as what."""
-    from sim import seeds as many
-    from sim.known import TOLERATED
+@_mutation("the runner does not read the registry again", registry.RegistryCache, "catch_up")
+def _no_catch_up(_: Any) -> Any:
+    async def broken(self: Any) -> None:
+        return None
 
-    found: dict[str, tuple[int, int, set[str]]] = {}
-    with many.pool() as executor_:
-        for name in names or MUTATIONS:
-            began = time.perf_counter()
-            codes: set[str] = set()
-            summary = many.run_all(executor_, many.jobs(store, range(seeds), mutation=name))
-            for result in summary.failed:
-                codes |= {each.code for each in result.violations} - set(TOLERATED)
-            found[name] = (len(summary.failed), seeds, codes)
-            seconds = time.perf_counter() - began
-            print(f"{name:20} {len(summary.failed):5} of {seeds} in {seconds:.0f} s: {MUTATIONS[name].why}")
-            print(f"{'':20} {', '.join(sorted(codes))}", flush=True)
-    return found
+    return broken
+
+
+# -- runs --
+
+
+@_mutation("a second result of a step replaces the first", runs.Run, "save_step")
+def _second_result(real: Any) -> Any:
+    def broken(self: Any, step: str, value: bytes) -> bool:
+        if step in self.steps:
+            self.steps[step] = value
+            return True
+        return real(self, step, value)  # type: ignore[no-any-return]
+
+    return broken
+
+
+@_mutation("a step that is awaited is forgotten", HANDLERS, t.Await)
+def _no_await(_: Any) -> Any:
+    def broken(store: Any, scope: Any, effect: Any) -> bool:
+        if scope.state is not None:
+            scope.state.run.pending = set(effect.steps) | {"nobody"}
+        return scope.state is not None
+
+    return broken
+
+
+@_mutation("a singleton lock is given to whoever asks", HANDLERS, t.TakeLock)
+def _lost_lock(_: Any) -> Any:
+    def broken(store: Any, scope: Any, effect: Any) -> bool:
+        store.locks[effect.key] = (scope.run_id, effect.order)
+        return True
+
+    return broken
+
+
+@_mutation("an older event takes a singleton lock from a newer one", HANDLERS, t.TakeLock)
+def _lock_for_the_oldest(real: Any) -> Any:
+    return lambda store, scope, effect: real(store, scope, replace(effect, order="z" + effect.order))
+
+
+# -- waits and cancellations --
+
+
+@_mutation("the end of a run leaves its waits behind", pauses.PauseIndex, "remove")
+def _kept_pauses(_: Any) -> Any:
+    return lambda self, pause: None
+
+
+@_mutation("the condition of a wait is not looked at", meeting.Conditions, "hold")
+def _no_condition(_: Any) -> Any:
+    return lambda self, pause, event, now: True
+
+
+@_mutation("a wait may be ended twice", HANDLERS, t.TakePause)
+def _two_winners(real: Any) -> Any:
+    def broken(store: Any, scope: Any, effect: Any) -> bool:
+        real(store, scope, effect)
+        return scope.state is not None
+
+    return broken
+
+
+@_mutation("the timeout of a wait is not queued", HANDLERS, t.Enqueue)
+def _no_timeout(real: Any) -> Any:
+    def broken(store: Any, scope: Any, effect: Any) -> bool:
+        return True if effect.item.kind is Kind.TIMEOUT else real(store, scope, effect)
+
+    return broken
+
+
+@_mutation("events that cancel are not remembered", HANDLERS, t.Remember)
+def _no_memory(_: Any) -> Any:
+    return lambda store, scope, effect: True
+
+
+# -- what is gathered, and schedules --
+
+
+@_mutation("a collector stays open while its item is worked on", state.EngineState, "close_collector")
+def _open_collector(real: Any) -> Any:
+    def broken(self: Any, job: str) -> bool:
+        entry = self.entries.get(job)
+        if entry is None or entry.state != queue.State.LEASED:
+            return real(self, job)  # type: ignore[no-any-return]
+        return False
+
+    return broken
+
+
+@_mutation("debounce keeps the first event", effects_start, "collected_ts")
+def _debounce_first(_: Any) -> Any:
+    return lambda payload: 1 << 60
+
+
+@_mutation("ticks of a schedule that ends are kept", HANDLERS, t.SetCrons)
+def _kept_ticks(real: Any) -> Any:
+    def broken(store: Any, scope: Any, effect: Any) -> bool:
+        return real(store, scope, effect) if effect.items else True
+
+    return broken
+
+
+@_mutation("schedules are not derived from the registry", runner, "crons")
+def _no_crons(real: Any) -> Any:
+    return lambda fn, version, at: replace(real(fn, version, at), items=[])
+
+
+# -- finding them --
+
+
+def find(name: str, store: str, most: int) -> tuple[str, int, list[str]]:
+    """In a process of its own: how many seeds it takes to find a mutation, 0 if ``most`` do not; and as
+    what.
+    """
+    from sim import seeds as many
+
+    for seed in range(most):
+        result = many.run_job(many.Job(store, (seed,), name))[0]
+        if result.violations:
+            return name, seed + 1, sorted({each.code for each in result.violations})
+    return name, 0, []
+
+
+def check(names: Sequence[str], most: int, store: str = "memory") -> bool:
+    """Look for each, and tell. Whether all were found."""
+    from sim import seeds as many
+
+    missed = 0
+    with many.pool() as processes:
+        found = [processes.submit(find, name, store, most) for name in names or MUTATIONS]
+        for future in found:
+            name, seeds, codes = future.result()
+            missed += not seeds
+            told = f"seed {seeds - 1}" if seeds else f"NOT in {most} seeds"
+            print(f"| {name} | {MUTATIONS[name].why} | {told} | {', '.join(codes[:4])} |", flush=True)
+    return not missed
 
 
 if __name__ == "__main__":
-    check(sys.argv[2:], int(sys.argv[1]))
+    sys.exit(0 if check(sys.argv[2:], int(sys.argv[1])) else 1)

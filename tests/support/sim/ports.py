@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -128,7 +129,7 @@ class SqliteStores:
         self._journal = _Journal(self._folder / "engine.db")
         self.engine = SqliteEngineStore(self._journal, clock=self._clock)
         self.stream = SqliteEventStream(self._journal, clock=self._clock)
-        self.data = SqliteDataStore(self._folder / "history.db")
+        self.data = _Data(self._folder / "history.db", self)
         await self.engine.open()
         await self.stream.open()
         self._journal._db = _Disk(self._journal._db, self)
@@ -162,6 +163,17 @@ class _Journal(Journal):
         return db
 
 
+class _Data(SqliteDataStore):
+    """Its file is on the same disk."""
+
+    def __init__(self, path: Path, stores: SqliteStores) -> None:
+        super().__init__(path)
+        self._stores = stores
+
+    def _connection(self, *, writable: bool) -> Any:
+        return _Disk(super()._connection(writable=writable), self._stores)
+
+
 class _Disk:
     """A connection whose disk may be full."""
 
@@ -172,12 +184,20 @@ class _Disk:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._db, name)
 
-    def executemany(self, *args: Any) -> Any:
-        if self._stores.full:
-            import sqlite3
+    def execute(self, sql: str, *args: Any) -> Any:
+        if sql.lstrip().startswith(("INSERT", "UPDATE")):
+            self._check()
+        return self._db.execute(sql, *args)
 
-            raise sqlite3.OperationalError("database or disk is full")
+    def executemany(self, *args: Any) -> Any:
+        self._check()
         return self._db.executemany(*args)
+
+    def _check(self) -> None:
+        if self._stores.full:
+            error = sqlite3.OperationalError("database or disk is full")
+            error.sqlite_errorcode = sqlite3.SQLITE_FULL
+            raise error
 
 
 Stores = MemoryStores | SqliteStores

@@ -142,6 +142,8 @@ def main(arguments: Sequence[str]) -> int:
             examples.setdefault(each.code, f"seed {result.seed}: {each}")
         for code in {each.code for each in result.violations}:
             seeds[code].append(result.seed)
+        if result.violations:
+            print(explain(result, 2), flush=True)
 
     with pool() as executor:
         summary = run_all(executor, work, told=told)

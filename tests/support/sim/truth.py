@@ -112,6 +112,7 @@ class Truth:
     seen: dict[tuple[str, str], str] = field(default_factory=dict)
     mistreated: set[str] = field(default_factory=set)  # runs whose calls went wrong by chance
     calls: Counter[str] = field(default_factory=Counter)
+    first_call: dict[str, int] = field(default_factory=dict)  # by run: when it was made
 
     # people
     sent: list[Sent] = field(default_factory=list)
