@@ -100,7 +100,7 @@ def met(
     waits: dict[str, Transition] = {}
     for pause in pauses:
         try:
-            if not may_meet(pause, event, at.now) or not conditions.hold(pause, event, at.now):
+            if not may_meet(pause, event) or not conditions.hold(pause, event, at.now):
                 continue
             if pause.kind is PauseKind.EVENT:
                 look = Once(key=f"{event.id}:w", at=event.received, forget=at.settled, mark=False)
@@ -143,7 +143,7 @@ def recalled(run: Run, item: Item, events: Sequence[bytes], at: Moment) -> Trans
     pauses, conditions = _decode_pauses(item.payload), Conditions()
     effects: list[Effect] = []
     if any(
-        pause.event == event.name and may_meet(pause, event, at.now) and conditions.hold(pause, event, at.now)
+        pause.event == event.name and may_meet(pause, event) and conditions.hold(pause, event, at.now)
         for event in map(decode_event, events)
         for pause in pauses
     ):

@@ -24,14 +24,14 @@ _CANCELLED = _encode(
 )
 
 
-def may_meet(pause: Pause, event: Event, now: int) -> bool:
-    """The conditions beside the expression: not the run's own event, not older than the wait, the wait not
-    over.
+def may_meet(pause: Pause, event: Event) -> bool:
+    """The conditions beside the expression: not the run's own event, not older than the wait, accepted before
+    the wait was over, however late it is looked at.
 
     A cancellation is as old as the event that started its run: what is accepted after that cancels (section
     4.10).
     """
-    if event.id == pause.ignore or now > pause.expires + FUDGE:
+    if event.id == pause.ignore or event.received > pause.expires + FUDGE:
         return False
     if pause.kind is PauseKind.CANCEL:
         return event.received >= pause.created
