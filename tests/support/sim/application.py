@@ -15,6 +15,7 @@ from urllib.parse import parse_qs
 
 import msgspec
 
+from sim.process import EPOCH
 from sim.programs import (
     FETCH,
     LATER,
@@ -266,8 +267,8 @@ class _Call:
             "fn_id": self.fn_id,
             "qi_id": self.job,
             "generation_id": self.epoch,
-            "request_started_at": self.began,
-            "ts": self.app.world.now(),
+            "request_started_at": EPOCH + self.began,
+            "ts": EPOCH + self.app.world.now(),
             "steps": [op],
         }
         for number in range(3):
