@@ -87,7 +87,8 @@ def memory_runtime(
     if engine is None:
         engine = MemoryEngineStore(clock) if clock is not None else MemoryEngineStore()
     values: dict[str, Any] = {
-        "stream": MemoryEventStream(), "data": MemoryDataStore(), "registry": RegistryCache(engine),
+        # On the clock of the engine store: what is compared is told by one clock.
+        "stream": MemoryEventStream(clock=engine.now), "data": MemoryDataStore(), "registry": RegistryCache(engine),
     }  # fmt: skip
     return Runtime(engine=engine, **(values | fields))
 
