@@ -14,7 +14,8 @@ import pytest
 from sim import seeds as many
 from sim.plan import STORES
 
-DEFAULT = {"memory": 600, "sqlite": 150}
+DEFAULT = {"memory": 150, "sqlite": 50}
+"""About two minutes on two cores."""
 REGRESSIONS = Path(__file__).with_name("regressions.txt")
 
 pytestmark = pytest.mark.timeout(3600)

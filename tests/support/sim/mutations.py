@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -380,7 +381,7 @@ def check(names: Sequence[str], most: int, store: str = "memory") -> bool:
     missed = 0
     with many.pool() as processes:
         found = [processes.submit(find, name, store, most) for name in names or MUTATIONS]
-        for future in found:
+        for future in as_completed(found):
             name, seeds, codes = future.result()
             missed += not seeds
             told = f"seed {seeds - 1}" if seeds else f"NOT in {most} seeds"
