@@ -126,7 +126,9 @@ LEASE = 30_000
 DEAD = 4_000
 """How long a worker may give no sign of life before its leases are taken up by others."""
 FUDGE = 5_000
-"""An event may be received this much before the wait for it: the two took different ways."""
+"""An event may be received this much before the wait for it, or after its end: the two took different ways,
+and are told the time by different clocks.
+"""
 MAX_ITEM_FAILURES = 10
 """How often an item of a runner is tried that this program fails on, before it is a dead letter."""
 MAX_HISTORY_WAITING = 250_000

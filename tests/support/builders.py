@@ -87,9 +87,11 @@ def memory_runtime(
     if engine is None:
         engine = MemoryEngineStore(clock) if clock is not None else MemoryEngineStore()
     values: dict[str, Any] = {
+        # On the clock of the engine store: what is compared is told by one clock.
         "stream": MemoryEventStream(clock=engine.now),
-        "data": MemoryDataStore(), "registry": RegistryCache(engine),
-    }  # fmt: skip
+        "data": MemoryDataStore(),
+        "registry": RegistryCache(engine),
+    }
     return Runtime(engine=engine, **(values | fields))
 
 

@@ -25,8 +25,8 @@ _CANCELLED = _encode(
 
 
 def may_meet(pause: Pause, event: Event) -> bool:
-    """The conditions beside the expression: not the run's own event, not older than the wait, nor accepted
-    when that was over, whenever it is decided on.
+    """The conditions beside the expression: not the run's own event, not older than the wait, accepted before
+    the wait was over, however late it is looked at.
 
     A cancellation is as old as the event that started its run: what is accepted after that cancels (section
     4.10).

@@ -200,7 +200,7 @@ def begun(run: Run, started: int, at: Moment, finish_timeout: int, *, place: int
     entry = History(id=at.new_id(), what=What.STARTED, run=run.id, fn=run.fn, at=at.now, started=started)
     effects: list[Effect] = [Begin(at=started), Record(entry=entry, when=place)]
     if finish_timeout:
-        due = started + finish_timeout
+        due = started + at.slack + finish_timeout
         item = timer(run, Kind.FINISH_TIMEOUT, f"{run.id}:finish-timeout", due, at.now)
         effects.append(Enqueue(item=item, when=place))
     return effects
