@@ -12,11 +12,13 @@ import pytest
 from api_world import World, reported
 from later_stages import event_goes_through, goes_through
 from odd_json import Writer
+from streams import events_of
 from test_event_api import Entrance
 
 from inngest.core.errors import InvalidEvent
 from inngest.core.model.events import INVOKED, Event, accept, parse_body
 from inngest.core.policy import MAX_DEPTH
+from inngest.core.sdk.calls import dispatch_id
 from inngest.core.sdk.responses import read
 
 SDK = {"x-inngest-sdk": "js:v4.24.0", "x-inngest-req-version": "2"}
@@ -34,7 +36,7 @@ INVOKE = b'"mutation M($d: Map) { invokeFunction(functionSlug: \\"shop-order\\",
 
 async def published(world: World) -> list[Event]:
     delivery = await world.stream.fetch("runner", 10_000, 0)
-    return delivery.events if delivery is not None else []
+    return events_of(delivery) if delivery is not None else []
 
 
 async def waiting(world: World, signal: str) -> str:
@@ -56,8 +58,8 @@ async def test_whatever_is_sent_is_no_error_of_the_server(world: World) -> None:
             b'{"qi_id":%b,"generation_id":%d,"request_started_at":%b,"steps":[{"id":"s%d","op":"StepRun",'
             b'"data":%b,"timing":{"a":%b,"b":%b},"opts":%b}]}'
             % (
-                msgspec.json.encode(leased.item.job), leased.item.epoch, writer.scalar(), seed, member(),
-                member(), member(), writer.object(),
+                msgspec.json.encode(dispatch_id(leased.item)), leased.item.epoch, writer.scalar(), seed,
+                member(), member(), member(), writer.object(),
             )
         )  # fmt: skip
         bodies = {
@@ -90,7 +92,7 @@ async def test_whatever_is_sent_is_no_error_of_the_server(world: World) -> None:
                 assert status == 200 or answer["error"]
     for event in await published(world):
         event_goes_through(event)
-    kept = await world.engine.run(run)
+    kept = await world.state(run)
     assert kept is not None
     assert len(kept.steps) > 10
     for value in kept.steps.values():
@@ -104,7 +106,7 @@ async def test_what_cannot_pass_is_refused_at_every_door(world: World, data: byt
     assert status == 400
     assert place in answer["error"]
     assert "data" in answer["error"]
-    kept = await world.engine.run(waits)
+    kept = await world.state(waits)
     assert kept is not None
     assert kept.steps == {}  # it still waits
 
@@ -120,12 +122,12 @@ async def test_what_cannot_pass_is_refused_at_every_door(world: World, data: byt
     run = await world.start()
     leased = await world.lease()
     report = b'{"qi_id":%b,"steps":[{"id":"a","op":"StepRun","data":1},{"id":"b","op":"StepRun","data":%b}]}'
-    body = report % (msgspec.json.encode(leased.item.job), data)
+    body = report % (msgspec.json.encode(dispatch_id(leased.item)), data)
     status, answer = await world.ask("POST", f"/v1/checkpoint/{run}/async", body)
     assert status == 400
     assert "Invalid steps: steps[1].data" in answer["error"]
     assert place in answer["error"]
-    kept = await world.engine.run(run)
+    kept = await world.state(run)
     assert kept is not None
     assert kept.steps == {}  # nothing half-done
 
@@ -135,7 +137,7 @@ async def test_what_is_odd_and_can_pass_is_kept_as_it_is(world: World, data: byt
     kept = data.replace(b"\\ud83d", b"\\ufffd")
     run = await waiting(world, "go")
     assert (await world.ask("POST", "/v1/signals", b'{"signal":"go","data":%b}' % data))[0] == 200
-    state = await world.engine.run(run)
+    state = await world.state(run)
     assert state is not None
     assert state.steps == {"w": b'{"data":{"signal":"go","data":%b}}' % kept}
     assert (await world.ask("POST", "/invoke/shop-order", b'{"data":%b}' % data))[0] == 200
