@@ -12,9 +12,10 @@ import pytest
 from redis_servers import RedisServer, redis_server, until
 
 from inngest.backends.redis import link as links
+from inngest.backends.redis import wire
 from inngest.backends.redis.connection import pack
 from inngest.backends.redis.link import Link, call
-from inngest.backends.redis.scripts import COMMIT, LEASE, RUN, SCRIPTS
+from inngest.backends.redis.scripts import COMMIT, LEASE, RUN, SCRIPTS, STREAM_BACKLOG
 from inngest.core.errors import StoreDefect, StoreError, StoreRefused, StoreUnavailable, StoreUnusable
 
 PATIENCE = 20
@@ -61,13 +62,25 @@ async def _ends(link: Link, *commands: Any) -> StoreError:
 
 
 async def test_a_script_that_fails_is_a_defect(link: Link, server: RedisServer) -> None:
-    server.client.set("inngest:{fn}:run:r", "no hash")
-    error = await _ends(link, call(RUN, "inngest:{fn}", "inngest:", "", "fn", "r", -1))
+    server.client.set("stream:x", "no stream")
+    error = await _ends(link, call(STREAM_BACKLOG, "stream:x", "g", 10))
     assert type(error) is StoreDefect
-    assert "the script run failed (WRONGTYPE Operation against a key" in str(error)
-    assert error.facts["script"] == "run"
+    assert "the script stream_backlog failed (WRONGTYPE Operation against a key" in str(error)
+    assert error.facts["script"] == "stream_backlog"
     assert error.facts["code"] == "WRONGTYPE"
-    assert "call('HMGET', tag .. 'run:' .. run" in str(error.facts["line"])
+    assert "call(" in str(error.facts["line"])
+
+
+async def test_a_command_in_a_script_that_fails_is_named(link: Link, server: RedisServer) -> None:
+    server.client.set("inngest:{fn}:run:r", "no hash")
+    (nothing,) = await link.run([call(RUN, "inngest:{fn}", "inngest:", "", "fn", "r", -1)])
+    assert nothing is None  # a damaged record is no defect
+    effect = ["remember", -1, -1, "name", "event", 1, "soon", 10]
+    change = wire.encode(["fn", "", "", 0, [effect]])
+    error = await _ends(link, call(COMMIT, "inngest:{fn}", "inngest:", "", change, "", "", -1, 0, 10))
+    assert type(error) is StoreDefect
+    assert "(PEXPIRE inngest:{fn}:cancelling:name)" in str(error)
+    assert error.facts["code"] == "ERR"
 
 
 async def test_a_lua_error_is_a_defect(link: Link) -> None:
@@ -367,7 +380,6 @@ def test_a_script_tells_whether_it_writes() -> None:
         "run",
         "item",
         "run_items",
-        "orphans",
         "stream_backlog",
         "stream_settled",
     }

@@ -31,7 +31,7 @@ local function call(command, key, ...)
   elseif no_number and command == 'HINCRBY' then
     gone = redis.pcall('HDEL', key, (...))
   else
-    error(reply)
+    error({ err = reply.err .. ' (' .. command .. ' ' .. tostring(key) .. ')' })
   end
   count('damaged', 1)
   return redis.call(command, type(gone) == 'table' and gone.err and PREFIX .. 'nothing' or key, ...)
