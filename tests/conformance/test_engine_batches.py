@@ -7,10 +7,10 @@ from typing import Any
 
 import msgspec
 import pytest
-from conftest import ENGINES
 from engine_bench import FN, Bench, runner_partition
 from redis import Redis
-from redis_places import server
+from redis_places import redis_engine, server
+from sqlite_places import sqlite_engine
 
 from inngest.core.model.runs import Kind, Queue
 from inngest.core.model.transition import Collect
@@ -48,7 +48,7 @@ def _written() -> int:
 
 @pytest.mark.skipif(not IO.exists(), reason="counts of what is written are the kernel's")
 async def test_sqlite_writes_each_event_once(tmp_path: Path) -> None:
-    async with ENGINES["sqlite"].place(tmp_path) as place:
+    async with sqlite_engine(tmp_path) as place:
         engine = Bench(place)
         await engine.start()
         before = _written()
@@ -64,7 +64,7 @@ async def test_sqlite_writes_each_event_once(tmp_path: Path) -> None:
 
 
 async def test_redis_appends_each_event(tmp_path: Path) -> None:
-    async with ENGINES["redis"].place(tmp_path) as place:
+    async with redis_engine(tmp_path) as place:
         engine = Bench(place)
         await engine.start()
         with Redis.from_url(server()) as client:

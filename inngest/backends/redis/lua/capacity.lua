@@ -12,7 +12,7 @@ local function config(fn)
   local known = configs[fn]
   if not known then
     local got = call('HMGET', of(fn) .. 'config', 'limits', 'emission', 'tolerance')
-    local limits = got[1] and unpacked(got[1], '')
+    local limits = got[1] and unpacked(got[1], ANY)
     if got[1] and not limits then
       call('HDEL', of(fn) .. 'config', 'limits')
       count('damaged', 1)
@@ -49,7 +49,7 @@ local function has_room(fn, cell, holder)
 end
 
 -- Where a partition is parked: {zset, member, index of lines or '', line, cell name, limit index}.
-local SLOT = 'sssssn'
+local SLOT = { 'string', 'string', 'string', 'string', 'string', 'number' }
 
 local function parked(fn, pid)
   local packed = call('HGET', of(fn) .. 'parked', pid)

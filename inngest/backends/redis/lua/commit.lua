@@ -8,7 +8,7 @@ local TAKE_MS, WORKER, KNOWN, WANTED = ARGV[4], ARGV[5], tonumber(ARGV[6]), tonu
 -- The continuation that was leased with a commit under this lease, and still is.
 local function taken_before()
   local slot = TAKE_MS ~= '' and S.revision and not S.evicted and call('HGET', run_key('run'), 'taken')
-  slot = slot and slot ~= '' and unpacked(slot, 'snsn')
+  slot = slot and slot ~= '' and unpacked(slot, { 'string', 'number', 'string', 'number' })
   if slot and slot[1] == T[3] and slot[2] == T[4] then
     return leased_item(FN, slot[3], slot[4])
   end

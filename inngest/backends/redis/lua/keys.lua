@@ -100,15 +100,15 @@ local function settle_counts()
   end
 end
 
--- Whether a value is a list of these types: s(tring), n(umber), b(oolean), t(able).
-local TYPES = { s = 'string', n = 'number', b = 'boolean', t = 'table' }
+-- Whether a value is a list of these types. An empty shape is any list.
+local ANY, CELL, CAPACITY = {}, { 'string', 'number' }, { 'table', 'table', 'string' }
 
 local function shaped(value, shape)
   if type(value) ~= 'table' then
     return false
   end
   for place = 1, #shape do
-    if type(value[place]) ~= TYPES[string.sub(shape, place, place)] then
+    if type(value[place]) ~= shape[place] then
       return false
     end
   end
@@ -132,12 +132,12 @@ local function capacity_of(packed)
   if packed == '' then
     return NO_CAPACITY
   end
-  local def = packed and unpacked(packed, 'tts')
-  if not def or (#def[2] > 0 and not shaped(def[2], 'sn')) then
+  local def = packed and unpacked(packed, CAPACITY)
+  if not def or (#def[2] > 0 and not shaped(def[2], CELL)) then
     return nil
   end
   for _, cell in ipairs(def[1]) do
-    if not shaped(cell, 'sn') then
+    if not shaped(cell, CELL) then
       return nil
     end
   end

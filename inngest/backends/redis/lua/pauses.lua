@@ -3,7 +3,7 @@
 -- In a bucket stands the run, a line feed, and the pause itself, opaque.
 
 -- A record: {bucket, key of the paths or '', path, timeout job, whether it only cancels}.
-local PAUSE = 'ssssb'
+local PAUSE = { 'string', 'string', 'string', 'string', 'boolean' }
 
 local function pauses_key(fn, run)
   return of(fn) .. 'pauses:' .. run
