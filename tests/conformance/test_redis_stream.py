@@ -348,6 +348,16 @@ async def test_a_stream_that_grows_too_large_loses_what_only_lossy_groups_lack(
     assert sum("lags too far behind" in record.message for record in caplog.records) == 1
 
 
+async def test_trimming_goes_on_behind_the_last_number_of_a_millisecond(opened: Open, client: Any) -> None:
+    """Which is where a group stands that was made to pass over the rest of it."""
+    stream = await opened()
+    await stream.publish([b"a"])
+    for group in ("runner", "indexer"):
+        client.xgroup_setid(KEY, group, "5-18446744073709551615")
+    await stream._drop()
+    assert client.xlen(KEY) == 1
+
+
 # -- many at once --
 
 

@@ -18,8 +18,14 @@ local function earlier(one, other)
   return time < other_time or (time == other_time and number < other_number)
 end
 
+-- The last number of a millisecond, as `before` gives it, has none after it.
+local LAST = '18446744073709551615'
+
 local function after(id)
   local time, number = string.match(id, '^(%d+)-(%d+)$')
+  if number == LAST then
+    return string.format('%.0f-0', tonumber(time) + 1)
+  end
   return time .. '-' .. string.format('%.0f', tonumber(number) + 1)
 end
 
@@ -28,7 +34,7 @@ local function before(id)
   if number > 0 then
     return string.format('%.0f-%.0f', time, number - 1)
   end
-  return string.format('%.0f-18446744073709551615', time - 1)
+  return string.format('%.0f-', time - 1) .. LAST
 end
 
 local function first_needed(group)
