@@ -199,7 +199,7 @@ class World:
             lambda: Drop(job=self.job(run)),
             lambda: Emit(event=b"%d" % self.next()),
             lambda: Record(
-                entry=History(what=What.ATTEMPT, run=run.id, fn=run.fn, at=self.now, info={"n": 2**70})
+                entry=History(what=What.ATTEMPT, run=run.id, fn=run.fn, at=self.now, info={"n": 2**63})
             ),
         ]
         if run.id:  # else it is one that has no calls
