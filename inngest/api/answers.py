@@ -17,6 +17,8 @@ from inngest.core.timing.times import rfc3339
 T = TypeVar("T")
 
 JSON = "application/json"
+RETRY_AFTER = "1"
+"""Seconds, with a 503: SDKs and webhooks try again."""
 _encode = msgspec.json.Encoder().encode
 
 

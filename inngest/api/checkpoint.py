@@ -9,10 +9,12 @@ from msgspec import Meta, Raw, Struct
 
 from inngest.api.answers import ApiError, answer, read_json
 from inngest.api.context import ApiContext
-from inngest.api.operations import check_ulid
-from inngest.core.decisions.checkpoints import StepTooLarge, checkpoint
+from inngest.api.operations import check_ulid, find_run
+from inngest.core.decisions.checkpoints import checkpoint
+from inngest.core.decisions.steps import StepTooLarge
 from inngest.core.model.runs import Run
 from inngest.core.policy import MAX_ID
+from inngest.core.sdk.calls import dispatched
 from inngest.core.sdk.responses import Step, read_steps
 
 _STALE = "The call that reports was given up: its steps are run by another one"
@@ -20,7 +22,6 @@ _STALE = "The call that reports was given up: its steps are run by another one"
 
 class _Report(Struct):
     qi_id: Annotated[str, Meta(max_length=MAX_ID)] = ""
-    generation_id: int | None = None  # the Go SDK has none
     request_started_at: int = 0
     steps: Raw = Raw(b"[]")
 
@@ -41,11 +42,12 @@ class CheckpointApi:
             steps = read_steps(bytes(asked.steps))
         except ValueError as error:
             raise ApiError(400, f"Invalid steps: {error}") from None
-        run = await ctx.engine.run(run_id)
+        run = await find_run(ctx, run_id)
         if run is None:
             await self._gone(run_id)
-        item = await ctx.engine.item(asked.qi_id)
-        if item is None or item.run != run_id or asked.generation_id not in {None, item.epoch}:
+        job, epoch = dispatched(asked.qi_id)
+        item = await ctx.engine.item(run.fn, job)
+        if item is None or item.run != run_id or epoch != item.epoch:
             raise ApiError(409, _STALE, code="stale_dispatch")
         self._check_limits(run, steps)
         at = ctx.moment()
@@ -56,7 +58,7 @@ class CheckpointApi:
                 item,
                 steps,
                 at,
-                until=at.now + ctx.lease,
+                ms=ctx.lease,
                 called=asked.request_started_at,
                 finish_timeout=fn.finish_timeout if fn is not None else 0,
             )

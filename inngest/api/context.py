@@ -109,4 +109,4 @@ class ApiContext:
         return results
 
     def moment(self) -> Moment:
-        return Moment(now=self.clock(), new_id=self.new_id)
+        return Moment(now=self.clock(), new_id=self.new_id, slack=self.engine.slack())

@@ -6,8 +6,8 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from inngest.api.answers import ApiError, error_answer
-from inngest.core.errors import StoreUnavailable
+from inngest.api.answers import RETRY_AFTER, ApiError, error_answer
+from inngest.core.errors import StoreRefused, StoreUnavailable
 
 log = structlog.get_logger("inngest.api")
 
@@ -28,7 +28,12 @@ async def json_errors(request: web.Request, handler: Handler) -> web.StreamRespo
         return response
     except StoreUnavailable as error:
         log.error("a backing system does not answer", action="api.unavailable", error=str(error))
-        return error_answer(503, "A backing system of the server does not answer; try again")
+        response = error_answer(503, "A backing system of the server does not answer; try again")
+        response.headers["Retry-After"] = RETRY_AFTER
+        return response
+    except StoreRefused as error:
+        log.warning("a backing system cannot take this", action="api.refused", error=str(error))
+        return error_answer(400, "Something in this request cannot be stored: a number, a text or its depth")
     except Exception:
         log.exception("request failed", action="api.failed", method=request.method, path=request.path)
         return error_answer(500, "Internal server error")

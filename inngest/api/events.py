@@ -10,7 +10,9 @@ import msgspec
 import structlog
 from aiohttp import web
 
+from inngest.api.answers import RETRY_AFTER, ApiError
 from inngest.api.intake import Intake
+from inngest.api.publishing import encoded
 from inngest.core.errors import InvalidEvent, StoreUnavailable
 from inngest.core.model.events import Event, accept, parse_body
 from inngest.core.model.ids import seeded
@@ -57,6 +59,7 @@ class EventApi:
         self._max_event = max_event
         self._max_body = max_body
         self._accepted = accepted
+        self._refused = 0  # requests, since the stream has last taken something
         self.intake = Intake()
 
     def routes(self) -> list[web.RouteDef]:
@@ -91,21 +94,36 @@ class EventApi:
                 break
         if events:
             try:
-                await self._stream.publish(events)
+                await self._stream.publish(encoded(events, self._stream.largest))
+            except ApiError as error:
+                intake.refused["size"] += 1
+                return _answer(error.status, [], error.message)
             except StoreUnavailable as error:
                 intake.refused["unavailable"] += 1
-                log.error(
-                    "events were not accepted", action="event.refused", count=len(events), error=str(error)
-                )
-                return _answer(
+                self._refuse(error)
+                response = _answer(
                     503, [], "The event stream does not answer; nothing is known to be accepted, try again"
                 )
+                response.headers["Retry-After"] = RETRY_AFTER
+                return response
+            self._accept()
             intake.events += len(events)
             intake.bytes += len(body)
             if self._accepted is not None:
                 self._accepted(events)
         ids = [event.id for event in events]
         return _answer(400, [*ids, ""], problem) if problem else _answer(200, ids)
+
+    def _refuse(self, error: StoreUnavailable) -> None:
+        """One line when it begins, however many are refused."""
+        if not self._refused:
+            log.error("events are not accepted", action="event.refused", error=str(error))
+        self._refused += 1
+
+    def _accept(self) -> None:
+        if self._refused:
+            log.warning("events are accepted again", action="event.refused", requests=self._refused)
+            self._refused = 0
 
     def _check_key(self, key: str) -> web.Response | None:
         if not self._keys:

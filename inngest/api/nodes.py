@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeAlias
 
 import msgspec
+from msgspec.structs import replace
 
 from inngest.api.answers import optional_time
 from inngest.api.context import ApiContext
+from inngest.api.loader import Loader
 from inngest.api.operations import payloads
 from inngest.core.json.border import UNREADABLE
 from inngest.core.model.events import Event
 from inngest.core.model.functions import App, Function
+from inngest.core.model.history import History
 from inngest.core.model.records import RunRecord
 from inngest.core.sdk.traces import Span, SpanStatus, StepOp, assemble, output_id, root_span, trace_id
 from inngest.core.timing.times import rfc3339
+from inngest.ports.data import Count
+
+_AT_ONCE = 100
+"""Runs or events that are read together."""
 
 Node: TypeAlias = dict[str, Any]
 
@@ -26,6 +34,14 @@ class Nodes:
 
     def __init__(self, ctx: ApiContext) -> None:
         self._ctx = ctx
+        data = ctx.data
+        self._events = Loader(self._events_by_id, most=_AT_ONCE)
+        self._runs_of = Loader(data.runs_of, most=_AT_ONCE)
+        self._outputs = Loader(data.outputs, most=_AT_ONCE)
+        self._histories = Loader(data.history, most=_AT_ONCE)
+
+    async def _events_by_id(self, ids: Sequence[str]) -> dict[str, Event]:
+        return {event.id: event for event in await self._ctx.data.events_by_id(ids)}
 
     # -- apps and functions --
 
@@ -80,16 +96,20 @@ class Nodes:
     # -- runs --
 
     def run(self, record: RunRecord) -> Node:
+        """Of a record with its output or, from a list, without."""
         fn = self._ctx.registry.functions.get(record.fn)
 
         async def event_name(_: Any) -> str | None:
             return await self._event_name(record)
 
+        async def output(_: Any) -> str | None:
+            return _text((await self._whole(record)).output)
+
         async def trace(_: Any, *, preview: bool | None = None) -> Node:
             return await self.trace(record)
 
         async def has_ai(_: Any) -> bool:
-            history = await self._ctx.data.history(record.id)
+            history = await self._history(record)
             return any(span.op is StepOp.AI for span in assemble(record, history).walk())
 
         return {
@@ -104,7 +124,7 @@ class Nodes:
             "endedAt": optional_time(record.ended),
             "finishedAt": optional_time(record.ended),
             "status": root_span(record).status.value,
-            "output": _text(record.output),
+            "output": output,
             "triggerIDs": record.events,
             "eventName": event_name,
             "eventID": record.events[0] if record.events else None,
@@ -121,6 +141,18 @@ class Nodes:
             "trace": trace,
         }
 
+    async def _whole(self, record: RunRecord) -> RunRecord:
+        """With its output, which records of lists lack."""
+        if record.output is not None or not record.ended:
+            return record
+        return replace(record, output=await self._outputs.get(record.id))
+
+    async def _history(self, record: RunRecord) -> list[History]:
+        return await self._histories.get(record.id) or []
+
+    async def _first_event(self, record: RunRecord) -> Event | None:
+        return await self._events.get(record.events[0]) if record.events else None
+
     def _function_of(self, record: RunRecord) -> Callable[[Any], Node | None]:
         def resolve(_: Any) -> Node | None:
             fn = self._ctx.registry.functions.get(record.fn)
@@ -130,22 +162,23 @@ class Nodes:
 
     def _event_of(self, record: RunRecord) -> Callable[[Any], Any]:
         async def resolve(_: Any) -> Node | None:
-            found = await self._ctx.data.events_by_id(record.events[:1])
-            return self.event(found[0]) if found else None
+            event = await self._first_event(record)
+            return self.event(event) if event is not None else None
 
         return resolve
 
     def _events_of(self, record: RunRecord) -> Callable[[Any], Any]:
         async def resolve(_: Any) -> list[Node]:
-            return [self.event(event) for event in await self._ctx.data.events_by_id(record.events)]
+            events = await asyncio.gather(*map(self._events.get, record.events))
+            return [self.event(event) for event in events if event is not None]
 
         return resolve
 
     async def _event_name(self, record: RunRecord) -> str | None:
         if record.cron:
             return None
-        found = await self._ctx.data.events_by_id(record.events[:1])
-        return found[0].name if found else None
+        event = await self._first_event(record)
+        return event.name if event is not None else None
 
     async def trigger(self, record: RunRecord) -> Node:
         found = await payloads(self._ctx, record)
@@ -165,7 +198,7 @@ class Nodes:
     # -- traces --
 
     async def trace(self, record: RunRecord) -> Node:
-        history = await self._ctx.data.history(record.id)
+        record, history = await asyncio.gather(self._whole(record), self._history(record))
         return self._span(record, assemble(record, history))
 
     def _span(self, record: RunRecord, span: Span) -> Node:
@@ -205,7 +238,7 @@ class Nodes:
         """What the span with that id led to."""
         span = root_span(record)
         if span.id != span_id:
-            history = await self._ctx.data.history(record.id)
+            history = await self._history(record)
             spans = assemble(record, history).walk()
             span = next((each for each in spans if each.id == span_id), span)
             if span.id != span_id:
@@ -221,10 +254,10 @@ class Nodes:
 
     def event(self, event: Event) -> Node:
         async def runs(_: Any) -> list[Node]:
-            return [self.run(record) for record in await self._ctx.data.runs_of(event.id)]
+            return [self.run(record) for record in await self._runs_of.get(event.id) or ()]
 
         async def total(_: Any) -> int:
-            return len(await self._ctx.data.runs_of(event.id))
+            return len(await self._runs_of.get(event.id) or ())
 
         return {
             "id": event.id,
@@ -234,8 +267,8 @@ class Nodes:
             "createdAt": rfc3339(event.received),
             "occurredAt": rfc3339(event.ts),
             "receivedAt": rfc3339(event.received),
-            "payload": _text(bytes(event.data)),
-            "raw": _text(event.payload),
+            "payload": lambda _: _text(bytes(event.data)),
+            "raw": lambda _: _text(event.payload),
             "version": event.v,
             "functionRuns": runs,
             "runs": runs,
@@ -260,9 +293,22 @@ class _Trigger(msgspec.Struct):
 
 
 def connection(
-    edges: list[tuple[str, Node]], *, more: bool, after: str | None, total: Callable[[Any], Any]
+    edges: list[tuple[str, Node]], *, more: bool, after: str | None, total: Callable[[], Awaitable[Count]]
 ) -> Node:
-    """A page: edges by cursor."""
+    """A page: edges by cursor. ``total`` counts, if anybody wants to know."""
+    counting: asyncio.Future[Count] | None = None
+
+    def count() -> asyncio.Future[Count]:
+        nonlocal counting
+        counting = counting or asyncio.ensure_future(total())
+        return counting
+
+    async def number(_: Any) -> int:
+        return (await count()).number
+
+    async def exact(_: Any) -> bool:
+        return (await count()).exact
+
     return {
         "edges": [{"cursor": cursor, "node": node} for cursor, node in edges],
         "pageInfo": {
@@ -271,11 +317,13 @@ def connection(
             "startCursor": edges[0][0] if edges else None,
             "endCursor": edges[-1][0] if edges else None,
         },
-        "totalCount": total,
+        "totalCount": number,
+        "totalCountExact": exact,
     }
 
 
 def _text(value: bytes | None) -> str | None:
+    """Whatever the bytes are: one bad text must not fail the answer with all the others."""
     return value.decode("utf-8", "replace") if value is not None else None
 
 
@@ -285,11 +333,11 @@ def _error(raw: bytes) -> Node:
     except UNREADABLE:  # the data store is not ours alone
         value = None
     if not isinstance(value, Mapping):
-        return {"message": value if isinstance(value, str) else raw.decode("utf-8", "replace")}
+        return {"message": value if isinstance(value, str) else _text(raw)}
     message = value.get("message") or value.get("error")
     name, stack = value.get("name"), value.get("stack")
     return {
-        "message": message if isinstance(message, str) else raw.decode("utf-8", "replace"),
+        "message": message if isinstance(message, str) else _text(raw),
         "name": name if isinstance(name, str) else None,
         "stack": stack if isinstance(stack, str) else None,
         "cause": value.get("cause"),

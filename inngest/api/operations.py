@@ -8,25 +8,23 @@ from msgspec.structs import replace
 
 from inngest.api.answers import ApiError
 from inngest.api.context import ApiContext
+from inngest.api.publishing import encoded
 from inngest.core.decisions.advance import cancel, resume
-from inngest.core.decisions.crons import crons
-from inngest.core.decisions.moment import Moment
-from inngest.core.decisions.rerun import rerun, results_before
+from inngest.core.decisions.rerun import Kept, rerun, results_before
+from inngest.core.decisions.sweeps import order_sweep
 from inngest.core.errors import ExpressionError, InvalidEvent
-from inngest.core.expr import EvaluationError, Expression, compile_expression
+from inngest.core.expr import Expression, compile_expression
 from inngest.core.json.border import UNREADABLE
+from inngest.core.model.cancellations import Cancellation
 from inngest.core.model.events import INVOKED, Event, Inbound, accept, parse_body
 from inngest.core.model.functions import App
 from inngest.core.model.ids import is_ulid
 from inngest.core.model.records import RunRecord, record_of
 from inngest.core.model.runs import Run, RunStatus, signal_name
-from inngest.core.model.transition import Transition
 from inngest.core.policy import MAX_EVENT
-from inngest.ports.data import Cancellation
 
 CANCEL_AHEAD = 5_000
 """How far (ms) in the future a bulk cancellation may end: clocks differ."""
-_CHUNK = 100
 _SIGNAL_TRIES = 3
 
 
@@ -45,9 +43,15 @@ async def find_record(ctx: ApiContext, run_id: str) -> RunRecord | None:
     """A run's record, also when its history has not arrived in the data store yet."""
     record = await ctx.data.run(run_id)
     if record is None:
-        run = await ctx.engine.run(run_id)
+        run = await find_run(ctx, run_id)
         record = record_of(run) if run is not None else None
     return record
+
+
+async def find_run(ctx: ApiContext, run_id: str) -> Run | None:
+    """The state of a run that has not ended."""
+    fn = await ctx.engine.locate(run_id)
+    return await ctx.engine.run(fn, run_id) if fn is not None else None
 
 
 async def get_record(ctx: ApiContext, run_id: str) -> RunRecord:
@@ -64,7 +68,7 @@ async def payloads(ctx: ApiContext, record: RunRecord) -> list[bytes]:
         return [record.payload]
     events = await ctx.data.events_by_id(record.events)
     if len(events) < len(record.events):
-        run = await ctx.engine.run(record.id)
+        run = await ctx.engine.run(record.fn, record.id)
         if run is not None:
             return run.events
     return [event.payload for event in events]
@@ -78,10 +82,11 @@ async def cancel_run(ctx: ApiContext, run_id: str) -> RunRecord:
 
     Raises `ApiError`: 404 for an unknown run, 409 for one that ended otherwise.
     """
-    run = await ctx.engine.run(run_id)
+    run = await find_run(ctx, run_id)
     if run is not None:
         await ctx.commit([cancel(run, ctx.moment())])
         return replace(record_of(run), status=RunStatus.CANCELLED, ended=ctx.clock())
+    await ctx.commit([])  # its end may be known here, and not be durable yet
     record = await ctx.data.run(run_id)
     if record is None:
         raise ApiError(404, "Run not found")
@@ -101,7 +106,7 @@ async def rerun_run(ctx: ApiContext, run_id: str, from_step: str = "") -> str:
         raise ApiError(404, f"The run's function {record.slug!r} is not registered any more")
     events = await _events(ctx, record)
     try:
-        kept = results_before(await ctx.data.history(run_id), from_step) if from_step else ()
+        kept = await _kept(ctx, run_id, from_step) if from_step else ()
     except ValueError as error:
         raise ApiError(404, f"Cannot run from that step: {error}") from None
     transition = rerun(
@@ -115,6 +120,11 @@ async def rerun_run(ctx: ApiContext, run_id: str, from_step: str = "") -> str:
     )
     await ctx.commit([transition])
     return transition.run
+
+
+async def _kept(ctx: ApiContext, run_id: str, before: str) -> list[Kept]:
+    history = await ctx.data.history([run_id])
+    return results_before(history[run_id], before)
 
 
 class _Payload(msgspec.Struct):
@@ -178,22 +188,11 @@ def parse_condition(source: str) -> Expression | None:
         raise ApiError(400, f"Invalid expression: {error}", code="invalid_expression") from None
 
 
-async def cancel_matching(ctx: ApiContext, cancellation: Cancellation) -> int:
-    """Carry out a bulk cancellation; how many runs it found is returned."""
-    condition = parse_condition(cancellation.condition)
-    runs = await ctx.engine.runs(cancellation.fn, cancellation.started_after, cancellation.started_before + 1)
-    at = ctx.moment()
-    chosen = [run for run in runs if condition is None or _holds(condition, run, at)]
-    for begin in range(0, len(chosen), _CHUNK):
-        await ctx.commit([cancel(run, at) for run in chosen[begin : begin + _CHUNK]])
-    return len(chosen)
-
-
-def _holds(condition: Expression, run: Run, at: Moment) -> bool:
-    try:
-        return condition.is_true({"event": msgspec.json.decode(run.events[0])}, at.now)
-    except (EvaluationError, *UNREADABLE):
-        return False
+async def cancel_matching(ctx: ApiContext, cancellation: Cancellation) -> None:
+    """Order a bulk cancellation, which the runners carry out. Raises `ApiError` 400 for its condition."""
+    parse_condition(cancellation.condition)
+    await ctx.engine.put_cancellation(cancellation)
+    await ctx.commit([order_sweep(cancellation, ctx.moment())])
 
 
 # -- functions and apps --
@@ -203,7 +202,7 @@ async def invoke(ctx: ApiContext, slug: str, body: bytes, internal_id: str = "")
     """Start a function by name (wire protocol section 2.6). ``body`` is an event without a name, which gets
     ``internal_id`` if that is given.
 
-    Raises `ApiError`: 404 for an unknown function, 400 for what is no event.
+    Raises `ApiError`: 404 for an unknown function, 400 for what is no event, 413 for one that is too large.
     """
     fn = ctx.registry.by_slug(slug)
     if fn is None:
@@ -219,7 +218,7 @@ async def invoke(ctx: ApiContext, slug: str, body: bytes, internal_id: str = "")
     data = msgspec.json.decode(event.data, type=dict[str, Raw])
     data["_inngest"] = Raw(msgspec.json.encode(meta))
     event = replace(event, name=INVOKED, data=Raw(msgspec.json.encode(data)))
-    await ctx.stream.publish([event])
+    await ctx.stream.publish(encoded([event], ctx.stream.largest))
     return event
 
 
@@ -232,9 +231,4 @@ def _named(inbound: Inbound) -> Inbound:
 
 async def remove_app(ctx: ApiContext, app: App) -> None:
     """Archive an app with its functions: their schedules stop, running runs go on."""
-    functions = [fn for fn in ctx.registry.functions.values() if fn.app_id == app.id]
     await ctx.engine.put_app(replace(app, archived=True), [])
-    at = ctx.moment()
-    await ctx.commit(
-        [Transition(fn=fn.id, run="", effects=[crons(replace(fn, archived=True), at)]) for fn in functions]
-    )

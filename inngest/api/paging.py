@@ -17,11 +17,12 @@ from inngest.core.expr import EvaluationError, Expression, compile_expression
 from inngest.core.json.border import UNREADABLE
 from inngest.core.model.events import Event
 from inngest.core.model.records import RunRecord
-from inngest.ports.data import EventFilter, Position, RunFilter, TimeField, position
+from inngest.core.policy import MAX_COUNTED, MAX_SCANNED
+from inngest.ports.data import Count, EventFilter, Position, RunFilter, TimeField, position
 
-MAX_SCANNED = 20_000
-"""Runs or events that one search by expression looks at."""
 _CHUNK = 500
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""Of text that was kept as it came."""
 
 T = TypeVar("T")
 
@@ -56,16 +57,17 @@ async def page_of_runs(
     return await _first(_searched_runs(ctx, query, after), limit)
 
 
-async def count_runs(ctx: ApiContext, query: RunQuery) -> int:
+async def count_runs(ctx: ApiContext, query: RunQuery) -> Count:
     """How many there are; of a search, among the first `MAX_SCANNED`."""
     if query.condition is None:
-        return await ctx.data.count_runs(query.where)
-    return len(await _first(_searched_runs(ctx, query, None), MAX_SCANNED))
+        return await ctx.data.count_runs(query.where, most=MAX_COUNTED)
+    return await _count(_searched_runs(ctx, query, None))
 
 
 async def _searched_runs(
     ctx: ApiContext, query: RunQuery, after: Position | None
-) -> AsyncIterator[RunRecord]:
+) -> AsyncIterator[RunRecord | None]:
+    """Those that fulfil the condition; None at the end if not all were looked at."""
     assert query.condition is not None
     for _ in range(MAX_SCANNED // _CHUNK):
         chunk = await ctx.data.runs(
@@ -78,10 +80,11 @@ async def _searched_runs(
         if len(chunk) < _CHUNK:
             return
         after = position(chunk[-1], query.order)
+    yield None
 
 
 async def _first_events(ctx: ApiContext, records: Sequence[RunRecord]) -> dict[str, Any]:
-    """The first event of each run, decoded, by run id."""
+    """The first event of each run, decoded, by run id; without those that cannot be."""
     ids = list(dict.fromkeys(record.events[0] for record in records if record.events))
     events = {event.id: event for event in await ctx.data.events_by_id(ids)}
     values: dict[str, Any] = {}
@@ -102,31 +105,41 @@ async def page_of_events(
     return await _first(_searched_events(ctx, where, condition, after), limit)
 
 
-async def count_events(ctx: ApiContext, where: EventFilter, condition: Expression | None) -> int:
+async def count_events(ctx: ApiContext, where: EventFilter, condition: Expression | None) -> Count:
+    """As `count_runs`."""
     if condition is None:
-        return await ctx.data.count_events(where)
-    return len(await _first(_searched_events(ctx, where, condition, ""), MAX_SCANNED))
+        return await ctx.data.count_events(where, most=MAX_COUNTED)
+    return await _count(_searched_events(ctx, where, condition, ""))
 
 
 async def _searched_events(
     ctx: ApiContext, where: EventFilter, condition: Expression, after: str
-) -> AsyncIterator[Event]:
+) -> AsyncIterator[Event | None]:
     for _ in range(MAX_SCANNED // _CHUNK):
         chunk = await ctx.data.events(where, after=after, limit=_CHUNK)
         for event in chunk:
-            value = None
-            with suppress(*UNREADABLE):
-                value = event.value
-            if _holds(condition, value, ctx.clock()):
+            if _event_holds(condition, event, ctx.clock()):
                 yield event
         if len(chunk) < _CHUNK:
             return
         after = chunk[-1].id
+    yield None
 
 
-async def _first(found: AsyncIterator[T], limit: int) -> list[T]:
+async def _count(found: AsyncIterator[object | None]) -> Count:
+    number = 0
+    async for each in found:
+        if each is None:
+            return Count(number, exact=False)
+        number += 1
+    return Count(number)
+
+
+async def _first(found: AsyncIterator[T | None], limit: int) -> list[T]:
     taken: list[T] = []
     async for each in found:
+        if each is None:
+            break
         taken.append(each)
         if len(taken) == limit:
             break
@@ -140,8 +153,20 @@ def _holds(condition: Expression, event: Any, now: int) -> bool:
         return False
 
 
+def _event_holds(condition: Expression, event: Event, now: int) -> bool:
+    try:
+        value = event.value
+    except _UNREADABLE:
+        return False
+    return _holds(condition, value, now)
+
+
 def encode_cursor(place: Position) -> str:
     return urlsafe_b64encode(f"{place[0]}:{place[1]}".encode()).decode()
+
+
+_BEYOND = 1 << 63
+"""No time is there, and no store takes it for one."""
 
 
 def decode_cursor(text: str) -> Position:

@@ -21,7 +21,7 @@ from inngest.api.paging import (
 )
 from inngest.core.model.runs import RunStatus
 from inngest.core.sdk.traces import decode_output_id
-from inngest.ports.data import EventFilter, RunFilter, TimeField, position
+from inngest.ports.data import Count, EventFilter, RunFilter, TimeField, position
 
 MAX_PAGE = 400
 _TIME_FIELDS = {
@@ -107,7 +107,7 @@ class Queries:
             (encode_cursor(position(record, query.order)), self._nodes.run(record)) for record in found[:size]
         ]
 
-        async def total(_: Any) -> int:
+        async def total() -> Count:
             return await count_runs(self._ctx, query)
 
         return connection(edges, more=len(found) > size, after=after, total=total)
@@ -151,7 +151,7 @@ class Queries:
         found = await page_of_events(self._ctx, where, condition, after or "", size + 1)
         edges = [(event.id, self._nodes.event(event)) for event in found[:size]]
 
-        async def total(_: Any) -> int:
+        async def total() -> Count:
             return await count_events(self._ctx, where, condition)
 
         return connection(edges, more=len(found) > size, after=after, total=total)
@@ -207,7 +207,11 @@ class Queries:
         following = [worker for worker in workers if not after or worker["id"] < after]
         size = _page_size(first)
         edges = [(str(worker["id"]), dict(worker)) for worker in following[:size]]
-        return connection(edges, more=len(following) > size, after=after, total=lambda _: len(workers))
+
+        async def total() -> Count:
+            return Count(len(workers))
+
+        return connection(edges, more=len(following) > size, after=after, total=total)
 
 
 def _page_size(first: int) -> int:

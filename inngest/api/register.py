@@ -12,11 +12,8 @@ from aiohttp import web
 from msgspec import Struct
 from msgspec.structs import replace
 
-from inngest.core.decisions.crons import crons
-from inngest.core.decisions.moment import Moment
 from inngest.core.errors import StoreUnavailable
 from inngest.core.model.functions import App, Function
-from inngest.core.model.transition import Transition
 from inngest.core.sdk.registration import InvalidRegistration, Registration, parse_registration
 from inngest.core.sdk.signing import bearer_matches
 from inngest.ports.engine import EngineStore
@@ -56,11 +53,11 @@ def server_kind(dev: bool) -> str:
 
 
 async def register(ctx: RegisterContext, registration: Registration) -> Outcome:
-    """Make a registration the state of its app: its functions replace those the app had, and have their
-    schedules queued.
+    """Make a registration the state of its app, in one write: its functions replace those the app had.
+    Schedules are derived from that by the runners.
 
-    What is registered already is not written again, but schedules are looked after all the same: a store that
-    lost one has it back with the next sync. A function stays paused; its version grows when it changes.
+    What is registered already is not written again. A function stays paused; its version grows when it
+    changes.
 
     Raises `StoreUnavailable`; repeating is safe.
     """
@@ -71,18 +68,10 @@ async def register(ctx: RegisterContext, registration: Registration) -> Outcome:
     former = [fn for fn in known.functions.values() if fn.app_id == registration.app.id]
     live = {fn.id: fn for fn in former if not fn.archived}
     modified = before != replace(registration.app, synced=before.synced if before else 0) or live != present
-    now = ctx.clock()
     app = before
     if app is None or modified:
-        app = replace(registration.app, synced=now)
+        app = replace(registration.app, synced=ctx.clock())
         await ctx.engine.put_app(app, functions)
-        gone = [replace(fn, archived=True) for fn in former if fn.id not in present]
-        affected = [*functions, *gone]
-    else:
-        affected = [fn for fn in functions if any(trigger.cron for trigger in fn.triggers)]
-    at = Moment(now=now, new_id=ctx.new_id)
-    if affected:
-        await ctx.engine.commit([Transition(fn=fn.id, run="", effects=[crons(fn, at)]) for fn in affected])
     sync_id = str(uuid5(UUID(app.id), ctx.new_id()))
     return Outcome(app=app, functions=functions, modified=modified, sync_id=sync_id)
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import msgspec
 from aiohttp import web
 from msgspec import Raw, Struct, field
+from msgspec.structs import replace
 
 from inngest.api.answers import (
     ApiError,
@@ -31,9 +32,10 @@ from inngest.api.operations import (
 )
 from inngest.api.views import cancellation_view, event_view, function_view, job_view, run_view
 from inngest.core.json import border
+from inngest.core.model.cancellations import Cancellation
 from inngest.core.model.functions import Function
 from inngest.core.policy import MAX_SIGNAL, MAX_STEP_OUTPUT
-from inngest.ports.data import Cancellation, EventFilter
+from inngest.ports.data import EventFilter
 
 MAX_EVENTS = 51
 MAX_TRACES = 8 * 1024 * 1024
@@ -120,8 +122,10 @@ class RestV1:
         return self._enveloped(event_view(found[0]))
 
     async def list_event_runs(self, request: web.Request) -> web.Response:
-        runs = await self._ctx.data.runs_of(_id(request, "event ID"))
-        return self._enveloped([run_view(run) for run in runs])
+        event_id, data = _id(request, "event ID"), self._ctx.data
+        runs = (await data.runs_of([event_id]))[event_id]
+        outputs = await data.outputs([run.id for run in runs if run.ended])
+        return self._enveloped([run_view(replace(run, output=outputs.get(run.id))) for run in runs])
 
     # -- runs --
 
@@ -134,7 +138,8 @@ class RestV1:
 
     async def list_jobs(self, request: web.Request) -> web.Response:
         run_id = _id(request, "run ID")
-        items = await self._ctx.engine.items(run_id)
+        fn = await self._ctx.engine.locate(run_id)
+        items = await self._ctx.engine.items(fn, run_id) if fn is not None else []
         if not items:
             await get_record(self._ctx, run_id)
         return self._enveloped([job_view(item, place) for place, item in enumerate(items)])
@@ -180,7 +185,6 @@ class RestV1:
             started_before=before,
             condition=asked.condition or "",
         )
-        await self._ctx.data.put_cancellation(cancellation)
         await cancel_matching(self._ctx, cancellation)
         return self._enveloped(cancellation_view(cancellation))
 
@@ -194,11 +198,11 @@ class RestV1:
         raise ApiError(404, "function not found")
 
     async def list_cancellations(self, request: web.Request) -> web.Response:
-        found = await self._ctx.data.cancellations()
+        found = await self._ctx.engine.cancellations()
         return self._enveloped([cancellation_view(each) for each in found])
 
     async def delete_cancellation(self, request: web.Request) -> web.Response:
-        if not await self._ctx.data.delete_cancellation(_id(request, "cancellation ID")):
+        if not await self._ctx.engine.delete_cancellation(_id(request, "cancellation ID")):
             raise ApiError(404, "Cancellation not found")
         return answer({"ok": True})
 

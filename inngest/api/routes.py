@@ -7,6 +7,7 @@ from aiohttp import web
 from inngest.api.auth import protected
 from inngest.api.checkpoint import CheckpointApi
 from inngest.api.context import ApiContext
+from inngest.api.dead_letters import DeadLettersApi
 from inngest.api.dev import DevApi
 from inngest.api.graphql import GraphQLApi
 from inngest.api.rest_v1 import RestV1
@@ -20,6 +21,7 @@ def core_routes(ctx: ApiContext) -> list[web.RouteDef]:
     v0, dev = RestV0(ctx), DevApi(ctx)
     kept = [
         *RestV1(ctx).routes(),
+        *DeadLettersApi(ctx).routes(),
         *v0.routes(),
         *dev.routes(),
         *GraphQLApi(ctx).routes(),

@@ -7,7 +7,7 @@ from aiohttp import web
 
 from inngest.api.answers import ApiError, raw_answer
 from inngest.api.context import ApiContext
-from inngest.api.operations import cancel_run, check_ulid
+from inngest.api.operations import cancel_run, check_ulid, find_run
 from inngest.core.model.runs import Run
 
 
@@ -36,7 +36,7 @@ class RestV0:
         return raw_answer(b"[%b]" % b",".join(run.events))
 
     async def _run(self, request: web.Request) -> Run:
-        run = await self._ctx.engine.run(check_ulid(request.match_info["id"], "run ID"))
+        run = await find_run(self._ctx, check_ulid(request.match_info["id"], "run ID"))
         if run is None:
             raise ApiError(410, "runtime state is no longer available: the run has ended")
         return run

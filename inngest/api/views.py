@@ -7,12 +7,12 @@ from typing import Any
 from msgspec import Raw
 
 from inngest.api.answers import optional_time
+from inngest.core.model.cancellations import Cancellation
 from inngest.core.model.events import Event
 from inngest.core.model.functions import Function, Trigger
 from inngest.core.model.records import RunRecord
 from inngest.core.model.runs import Item
 from inngest.core.timing.times import rfc3339
-from inngest.ports.data import Cancellation
 
 ACCOUNT = "00000000-0000-4000-a000-000000000000"
 ENVIRONMENT = "00000000-0000-4000-b000-000000000000"

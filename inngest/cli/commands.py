@@ -6,6 +6,7 @@ import click
 
 from inngest import __version__
 from inngest.cli.config import config
+from inngest.cli.dead import dead
 from inngest.cli.dev import dev
 from inngest.cli.keys import keys
 from inngest.cli.serve import serve
@@ -23,5 +24,5 @@ def version() -> None:
     click.echo(__version__)
 
 
-for command in (dev, serve, config, keys):
+for command in (dev, serve, dead, config, keys):
     cli.add_command(command)

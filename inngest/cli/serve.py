@@ -12,7 +12,7 @@ from inngest.config.errors import ConfigError
 from inngest.config.load import Loaded, load
 from inngest.services.from_config import Overrides, Resolved, resolve
 from inngest.services.logs import configure_logs
-from inngest.services.settings import SERVICES
+from inngest.services.settings import REDIS_UNSAFE, SERVICES
 
 
 @click.command()
@@ -50,6 +50,14 @@ from inngest.services.settings import SERVICES
     "--redis-uri",
     help="Keep events, queue and state in this Redis server, whatever is configured.",
     envvar="INNGEST_REDIS_URI",
+)
+@click.option(
+    "--redis-allow-unsafe",
+    multiple=True,
+    envvar="INNGEST_REDIS_ALLOW_UNSAFE",
+    type=click.Choice(REDIS_UNSAFE),
+    show_default="state.service.allowUnsafe",
+    help="Bear this of the Redis server, which may then lose what it has acknowledged; repeatable.",
 )
 @click.option(
     "--signing-key",
@@ -106,6 +114,7 @@ def serve(
     core_port: int | None,
     data_dir: Path | None,
     redis_uri: str | None,
+    redis_allow_unsafe: tuple[str, ...],
     signing_keys: tuple[str, ...],
     event_keys: tuple[str, ...],
     sdk_urls: tuple[str, ...],
@@ -126,6 +135,7 @@ def serve(
         core_port=core_port,
         data_dir=data_dir,
         redis_uri=redis_uri,
+        redis_allow_unsafe=redis_allow_unsafe or None,
         signing_keys=signing_keys or None,
         event_keys=event_keys or None,
         sdk_urls=sdk_urls or None,

@@ -116,6 +116,7 @@ class RedisService(_Backend, frozen=True, tag="redis"):
     max_retries: int | UnsetType = UNSET
     pool_size: int | UnsetType = UNSET
     topic: str = ""
+    allow_unsafe: tuple[str, ...] = ()
     tls: Tls | None = None
     sentinel: Sentinel | None = None
     cluster: Cluster | None = None

@@ -64,3 +64,11 @@ class StoreDefect(StoreError):
     """The store's own program failed on this request: a defect, or damaged data. It may be tried a few times,
     never for ever.
     """
+
+
+class NobodyListens(InngestError):
+    """A request on the bus, on whose channel nobody answers; nothing happened."""
+
+
+class RequestFailed(InngestError):
+    """A request on the bus, which the one who was asked could not answer. Its log says why."""

@@ -47,14 +47,50 @@ MAX_SESSIONS = 5
 MAX_SESSION_KEY = 128
 MAX_SESSION_ID = 512
 
+# -- the event stream --
+
+LARGEST_ENTRY = MAX_BODY
+"""An encoded event, where the backing system sets no lower limit."""
+DELIVERY_BYTES = 16 * 1024 * 1024
+"""A delivery ends with the entry that reaches so much."""
+STREAM_WINDOW = 16 * 1024 * 1024
+"""Entries next to be delivered to a group that are kept in memory, where the others are on disk."""
+STREAM_LAG = 256 * 1024 * 1024
+"""Entries that wait for a group of the stream in memory. Above that the oldest are dropped for a group that
+may lose some, and publishers wait for any other.
+"""
+STREAM_LAG_SHARED = 1024 * 1024 * 1024
+"""The same of a stream on a server that keeps it in its memory: for groups that may lose some."""
+ROOM_SECONDS = 10.0
+"""How long a publisher waits for room."""
+COUNTED = 10_000
+"""Where a count may stop that the backing system would have to make one by one."""
+
+MAX_LETTERS = 10_000
+MAX_LETTER_BYTES = 64 * 1024 * 1024
+"""Dead letters, and the bytes of their bodies, above which the oldest go. The newest always stays."""
+MAX_REASON = 1000
+"""Characters of the reason of a dead letter; the rest is cut off."""
+MAX_LETTERS_PAGE = 100
+MAX_LETTER_IDS = 1000
+"""Dead letters that one request shows, or does something with."""
+MAX_LETTER_SHOWN = 4096
+"""Of the body of a dead letter in a list."""
+
 # -- identity --
 
 KEY_TTL = DAY
 """How long an event id that its sender chose starts no second run (section 2.3)."""
-DELIVERY_TTL = 60 * MINUTE
-"""The same for an id of our own, which only a redelivery can repeat."""
-TOKEN_TTL = 30 * MINUTE
-"""How long the same event counts once for a rate limit or a batch (sections 4.4 and 4.6)."""
+REMEMBERED = 2 * MINUTE
+"""How long an event that cancels is remembered for the runs of earlier events. What a runner that is stopped
+holds is given to others long before.
+"""
+MAX_REMEMBERED = 5000
+"""Such events a function and name; of more the newest."""
+SETTLING = 10 * MINUTE
+"""What a function has decided on is remembered so much longer than the event stream needs: senders repeat
+requests too.
+"""
 
 # -- runs --
 
@@ -67,6 +103,8 @@ MAX_PRIORITY = 43_200
 """Seconds, either way."""
 MAX_BATCH_BYTES = 10 * 1024 * 1024
 MAX_TIMER = 366 * DAY
+MAX_REPAIRS = 3
+"""How often a run that nothing moves any more is called again before it fails."""
 MAX_STATE_SENT = 4 * 1024 * 1024 - 1024
 """Memoised state and events, as they are sent, above which the application fetches them itself
 (``use_api``), if its SDK can.
@@ -74,14 +112,72 @@ MAX_STATE_SENT = 4 * 1024 * 1024 - 1024
 CALL_SECONDS = 2 * 60 * 60.0
 """For a call of an application, and for a gateway request."""
 
+# -- what people see --
+
+MAX_COUNTED = 100_000
+"""Runs or events that a total counts; there may be more."""
+MAX_SCANNED = 20_000
+"""Runs or events that one search by expression looks at."""
+
 # -- workers --
 
 LEASE = 30_000
-"""How long an item belongs to a worker that is not heard of."""
+"""How long an item belongs to a worker, which prolongs that as long as it works on it."""
+DEAD = 4_000
+"""How long a worker may give no sign of life before its leases are taken up by others."""
 FUDGE = 5_000
-"""An event may be received this much before the wait for it: the two took different ways."""
+"""An event may be received this much before the wait for it, or after its end: the two took different ways,
+and are told the time by different clocks.
+"""
+MAX_ITEM_FAILURES = 10
+"""How often an item of a runner is tried that this program fails on, before it is a dead letter."""
+MAX_HISTORY_WAITING = 250_000
+"""Entries of history that wait for the data store; of more the oldest are dropped, and counted."""
+PAGE = 500
+"""Runs, waits or items that one call of a store brings or changes at most."""
+BUSY_RETRY = 1_000
+"""How long an item waits that nobody was free to be called for, unless the driver says otherwise."""
+MIN_BUSY_RETRY = 100
+"""The least of what a driver may say."""
 CAPACITY = 1000
 """Items that one executor works on at once, unless configured."""
+
+
+WAKE_LEAST = 5
+WAKE_MOST = 25
+"""How long a worker leaves a wake-up to those that are quicker, before it looks by itself: between these."""
+WAKE_IDLE = 30_000
+"""After this long somebody looks, whatever was heard."""
+
+# -- networked stores --
+
+STORE_REQUESTS = 10_000
+STORE_BYTES = 64 * 1024 * 1024
+"""Requests to a server, and their bytes, that wait to be sent; above, callers are told at once. One alone
+may be larger.
+"""
+STORE_BATCH = 64
+STORE_BATCH_BYTES = 4 * 1024 * 1024
+"""Requests, and their bytes, that share a round trip; one alone may be larger."""
+STORE_ARGUMENT = 512 * 1024 * 1024
+"""One argument of a command, unless the server says otherwise."""
+STORE_ANSWER = 15_000
+"""A round trip, after which the connection is given up."""
+STORE_CONNECT = 3_000
+"""Until a connection is ready."""
+STORE_WATCH = 5_000
+"""Between two looks at whether the server is still the one it was."""
+STORE_AGAIN = 1_000
+"""Between two tries at a lost connection that is needed all the time, at most."""
+
+# -- the bus --
+
+BUS_BODY = 1024 * 1024
+BUS_MESSAGES = 1000
+BUS_BYTES = 8 * 1024 * 1024
+"""Messages that a subscriber has not taken yet, and their bytes; what comes above is dropped, and told of."""
+BUS_ANSWERS = 100
+"""Requests that one who answers works on at once; more are left unanswered."""
 
 
 class Policy(Struct, frozen=True):

@@ -13,6 +13,7 @@ from inngest.core.sdk.responses import Answer, failure, read
 from inngest.core.sdk.signing import sign
 from inngest.core.sdk.traces import span_id, trace_id
 from inngest.drivers.http import (
+    AnswerLost,
     HttpClient,
     HttpError,
     HttpProtocolError,
@@ -20,8 +21,6 @@ from inngest.drivers.http import (
     HttpTooLarge,
     HttpUnreachable,
 )
-
-"""Seconds that one call may take."""
 
 
 class HttpDriver:
@@ -76,6 +75,8 @@ class HttpDriver:
             headers.append(("X-Inngest-Signature", sign(body, self._key, self._clock() // 1000)))
         try:
             response = await self._client.request("POST", request.url, headers, body, timeout=self._timeout)
+        except AnswerLost as error:
+            return failure(f"{error}; the step may have run", code=_code(error))
         except HttpError as error:
             return failure(str(error), code=_code(error), no_retry=isinstance(error, HttpTooLarge))
         return read(response.status, response.headers, response.body, self._clock())

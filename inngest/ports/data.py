@@ -1,7 +1,11 @@
 """The data store: what happened, kept for people. Nothing that decides reads it.
 
 The indexer writes, the APIs read. Both deliveries are at-least-once, so every write may be repeated and
-changes nothing then. ``tests/conformance`` holds every implementation to the words below.
+changes nothing then: an event is known by its id, an entry of history by its own. ``tests/conformance`` holds
+every implementation to the words below.
+
+One bad record keeps no other from its place. What can never be kept is refused by name, and all that came
+with it is kept; what was kept and cannot be read any more is left out of what is read.
 """
 
 from __future__ import annotations
@@ -12,6 +16,7 @@ from typing import Protocol, TypeAlias
 
 from msgspec import Struct
 
+from inngest.core.errors import StoreRefused
 from inngest.core.model.events import Event
 from inngest.core.model.history import History
 from inngest.core.model.records import RunRecord
@@ -64,25 +69,43 @@ class EventFilter(Struct, frozen=True, kw_only=True):
     internal: bool = False
 
 
-class Cancellation(Struct, omit_defaults=True):
-    """A bulk cancellation as it was ordered: it applies to the runs of a function that were created in
-    [started_after, started_before] and fulfil ``condition``.
-    """
+class Count(Struct, frozen=True):
+    """How many there are; if not ``exact``, at least so many."""
 
+    number: int
+    exact: bool = True
+
+
+class Refusal(Struct, frozen=True):
+    """Of what was given to be kept: the one at ``place``, from 0, and why it can never be."""
+
+    place: int
     id: str
-    fn: str  # function UUID
-    slug: str
-    app_id: str
-    created: int
-    started_before: int
-    started_after: int = 0
-    condition: str = ""
+    reason: str
+
+
+_SHOWN = 3
+
+
+def refused(system: str, what: str, refusals: Sequence[Refusal]) -> StoreRefused:
+    """The error that names them: ``facts`` has ``what`` ("event" or "history") and ``refusals``."""
+    shown = "; ".join(f"{each.id[:64]!r} at {each.place}: {each.reason}" for each in refusals[:_SHOWN])
+    more = f"; and {len(refusals) - _SHOWN} more" if len(refusals) > _SHOWN else ""
+    return StoreRefused(
+        f"{system} cannot keep {what} {shown}{more}", system=system, what=what, refusals=tuple(refusals)
+    )
 
 
 class DataStore(Protocol):
     """Every method may raise `StoreUnavailable`: it is then unknown whether a write happened, and repeating
-    it is safe.
+    it is safe. `StoreRefused` says that this very request can never pass.
     """
+
+    @property
+    def damaged(self) -> int:
+        """How often a record that was kept could not be read and was left out, since the store was made. Of
+        each the log tells, once.
+        """
 
     async def open(self) -> None:
         """Connect, and create or migrate what is stored. Raises `StoreUnavailable`, and of
@@ -97,25 +120,53 @@ class DataStore(Protocol):
     # -- the indexer --
 
     async def put_events(self, events: Sequence[Event]) -> None:
-        """Keep events; one whose id is known already changes nothing. They may come after their runs."""
+        """Keep events; one whose id is known already changes nothing. They may come after their runs.
+
+        When this returns they are safe from all that the store is safe from.
+
+        Raises:
+            StoreRefused: see `refused`; it names events that can never be kept. All others are kept.
+
+        """
 
     async def put_history(self, entries: Sequence[History]) -> None:
-        """Keep history, in this order within each run. An entry that a run has already changes nothing; one
-        of an unknown run (pruned, by now) is let go.
+        """Keep history, in this order within each run. An entry whose id a run has already changes nothing,
+        whatever else it says; one of an unknown run (pruned, by now) is let go.
+
+        When this returns it is safe from all that the store is safe from.
+
+        Raises:
+            StoreRefused: see `refused`; it names entries that can never be kept. All others are kept.
+
         """
 
     async def prune(self, before: int, limit: int = 10_000) -> int:
-        """Forget up to ``limit`` runs that ended before this time, with their history, and as many events
-        that were received before it and belong to no run that goes on. How many were forgotten; 0 means all
-        of them.
+        """Forget runs that ended before this time, with their history, and events that were received before
+        it.
+
+        Never sooner: what ended or came at ``before`` or later stays, and so does all of a run that goes on,
+        whatever its age: its record, its history and the events it belongs to. But later, if it is cheaper: a
+        store may forget by whole periods of time (a partition of a day), once all of a period is old enough,
+        having moved out of it what has to stay.
+
+        Args:
+            before: Unix milliseconds.
+            limit: bounds the work of one call: about so many runs and so many events, or one period.
+
+        Returns:
+            How many were forgotten, at least 1 if any were; 0 means that there is nothing more to forget now.
+
         """
 
     # -- events --
 
     async def events(self, where: EventFilter, *, after: str = "", limit: int) -> list[Event]:
-        """By internal id, newest first; ``after`` is the id of the last one seen."""
+        """By internal id, newest first; ``after`` is the id of the last one seen. Fewer than ``limit`` only
+        at the end.
+        """
 
-    async def count_events(self, where: EventFilter) -> int: ...
+    async def count_events(self, where: EventFilter, *, most: int) -> Count:
+        """Exact up to ``most``; a store may stop counting there."""
 
     async def events_by_id(self, ids: Sequence[str]) -> list[Event]:
         """Those of the events that are there, in the order of ``ids``, which are internal."""
@@ -133,22 +184,21 @@ class DataStore(Protocol):
         after: Position | None = None,
         limit: int,
     ) -> list[RunRecord]:
-        """By `position`; ``after`` is that of the last one seen."""
+        """By `position`; ``after`` is that of the last one seen. Fewer than ``limit`` only at the end.
 
-    async def count_runs(self, where: RunFilter) -> int: ...
+        Without their outputs, which may be megabytes each: `outputs` has those.
+        """
 
-    async def runs_of(self, event_id: str) -> list[RunRecord]:
-        """The runs that an event started, or would have, oldest first."""
+    async def count_runs(self, where: RunFilter, *, most: int) -> Count:
+        """Exact up to ``most``; a store may stop counting there."""
 
-    async def history(self, run_id: str) -> list[History]:
-        """Of one run, oldest first."""
+    async def runs_of(self, event_ids: Sequence[str]) -> dict[str, list[RunRecord]]:
+        """The runs that each of the events started, or would have, oldest first, without their outputs. Every
+        id that was asked for is a key.
+        """
 
-    # -- bulk cancellations --
+    async def outputs(self, run_ids: Sequence[str]) -> dict[str, bytes]:
+        """What the runs returned or failed with, of those that have such a thing."""
 
-    async def put_cancellation(self, cancellation: Cancellation) -> None: ...
-
-    async def cancellations(self) -> list[Cancellation]:
-        """Newest first."""
-
-    async def delete_cancellation(self, cancellation_id: str) -> bool:
-        """Whether it was there."""
+    async def history(self, run_ids: Sequence[str]) -> dict[str, list[History]]:
+        """Of each of the runs, in the order in which it was kept. Every id that was asked for is a key."""

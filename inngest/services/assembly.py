@@ -26,6 +26,8 @@ from inngest.core.policy import Policy
 from inngest.drivers.application import HttpDriver
 from inngest.drivers.gateway import HttpGateway
 from inngest.drivers.http import HttpClient
+from inngest.drivers.schemes import SchemeDriver
+from inngest.loops.trouble import guarded
 from inngest.ports.data import DataStore
 from inngest.ports.engine import EngineStore
 from inngest.ports.stream import EventStream
@@ -149,12 +151,14 @@ class _Process:
         )
 
     def _observer(self) -> Observer:
-        """What is told of each commit: the metrics, and who else wants to know."""
-        observers: list[Observer] = [self._metrics.commits.observe]
+        """What is told of each commit: the metrics, and who else wants to know. None of them can fail what
+        has been committed.
+        """
+        observers: list[Observer] = [guarded("metrics.observe", self._metrics.commits.observe)]
         if self._console is not None:
-            observers.append(self._console.committed)
+            observers.append(guarded("console.committed", self._console.committed))
         if self._settings.log_output:
-            observers.append(log_outputs)
+            observers.append(guarded("outputs.log", log_outputs))
         if len(observers) == 1:
             return observers[0]
 
@@ -165,13 +169,16 @@ class _Process:
         return observe
 
     def _measure(self) -> None:
-        engine, stream = self._runtime.engine, self._runtime.stream
+        engine, stream, data = self._runtime.engine, self._runtime.stream, self._runtime.data
+        if System.DATA in self._used:
+            self._metrics.damaged = lambda: data.damaged
         if System.ENGINE in self._used:
             self._metrics.stats = engine.stats
         if System.STREAM in self._used:
-            self._metrics.backlogs = {
-                group: partial(stream.backlog, group) for group in (runner.GROUP, indexer.GROUP)
-            }
+            groups = (runner.GROUP, indexer.GROUP)
+            self._metrics.backlogs = {group: partial(stream.backlog, group) for group in groups}
+            self._metrics.dropped = {group: partial(stream.dropped, group) for group in groups}
+            self._metrics.dead = stream.dead
 
     # -- listeners --
 
@@ -221,7 +228,7 @@ class _Process:
             dev=settings.dev,
             max_event=settings.max_event_bytes,
             max_body=settings.max_events_body_bytes,
-            accepted=self._console.accepted if self._console else None,
+            accepted=guarded("console.accepted", self._console.accepted) if self._console else None,
         )
         self._metrics.intake = api.intake
         return api
@@ -290,9 +297,10 @@ class _Process:
             kind=runtime.kind,
             timeout=settings.call_timeout_seconds,
         )
+        drivers = SchemeDriver({"http": driver, "https": driver})
         executor = Executor(
             runtime,
-            driver,
+            drivers,
             HttpGateway(client, timeout=settings.call_timeout_seconds),
             capacity=settings.workers,
             observe=self._observer(),
@@ -302,7 +310,7 @@ class _Process:
 
         async def stop(grace: float) -> None:
             await executor.drain(grace)
-            await driver.close()
+            await drivers.close()
 
         return Task("executor", executor.run, stop=stop)
 
@@ -330,34 +338,34 @@ def _backends(settings: Settings) -> tuple[EngineStore, EventStream, DataStore]:
         return journals.setdefault(directory, Journal(directory / "engine.db"))
 
     return (
-        _engine(settings.engine, journal),
-        _stream(settings.stream, journal),
+        _engine(settings.engine, journal, dev=settings.dev),
+        _stream(settings.stream, journal, dev=settings.dev),
         _data(settings.data),
     )
 
 
-def _engine(backend: EngineBackend, journal: Callable[[Path], Journal]) -> EngineStore:
+def _engine(backend: EngineBackend, journal: Callable[[Path], Journal], *, dev: bool) -> EngineStore:
     match backend:
         case InMemory():
             return MemoryEngineStore()
         case Sqlite(directory):
             return SqliteEngineStore(journal(directory))
-        case RedisServer(url, prefix):
+        case RedisServer(url, prefix, allowed):
             from inngest.backends.redis.engine import RedisEngineStore
 
-            return RedisEngineStore(url, prefix=prefix)
+            return RedisEngineStore(url, prefix=prefix, allow_unsafe=None if dev else allowed)
 
 
-def _stream(backend: StreamBackend, journal: Callable[[Path], Journal]) -> EventStream:
+def _stream(backend: StreamBackend, journal: Callable[[Path], Journal], *, dev: bool) -> EventStream:
     match backend:
         case InMemory():
             return MemoryEventStream()
         case Sqlite(directory):
             return SqliteEventStream(journal(directory))
-        case RedisServer(url, prefix):
+        case RedisServer(url, prefix, allowed):
             from inngest.backends.redis.stream import RedisEventStream
 
-            return RedisEventStream(url, prefix=prefix)
+            return RedisEventStream(url, prefix=prefix, allow_unsafe=None if dev else allowed)
 
 
 def _data(backend: DataBackend) -> DataStore:

@@ -1,19 +1,23 @@
-"""Opens the backing systems of a process, and waits for those that are down.
+"""Opens the backing systems of a process, waits for those that are down, and watches those that are open.
 
 What refuses for good (`StoreUnusable`: a wrong password, data of a newer release, a file in another process)
-ends the process, since waiting would only hide it. What does not answer is tried again and again.
+ends the process, since waiting would only hide it; and so does a system that cannot go on. What does not
+answer is tried again and again.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Protocol, runtime_checkable
 
 import structlog
 
 from inngest.core.errors import StoreUnavailable, StoreUnusable
-from inngest.services.backoff import backoff
+from inngest.loops.background import is_own
+from inngest.loops.backoff import backoff
+from inngest.loops.trouble import described, unexpected
 from inngest.services.health import Health
 from inngest.services.needs import System
 
@@ -25,9 +29,27 @@ class Backend(Protocol):
 
     async def open(self) -> None: ...
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """Raises `StoreUnusable` if something that was taken in is lost; it is closed all the same."""
 
     async def ping(self) -> None: ...
+
+
+@runtime_checkable
+class Warns(Protocol):
+    """A backing system that can be set up badly."""
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """What should be set otherwise, in words for an operator; no secret, no address."""
+
+
+@runtime_checkable
+class Mortal(Protocol):
+    """A backing system that can come to its end while it is open."""
+
+    async def died(self) -> None:
+        """Never return. Raises `StoreUnusable` when the system cannot go on, and says why."""
 
 
 class Connections:
@@ -38,7 +60,7 @@ class Connections:
         self._required = required
         self._health = health
         self._opening: dict[System, asyncio.Task[None]] = {}
-        self._open: list[Backend] = []
+        self._open: list[tuple[System, Backend]] = []
         self._opened = {system: asyncio.Event() for system in backends}
 
     async def opened(self, system: System) -> None:
@@ -50,7 +72,8 @@ class Connections:
         try:
             await self._until_required()
         except BaseException:
-            await self.stop(0)
+            with suppress(Exception):  # it is logged, and what ended the start is told
+                await self.stop(0)
             raise
 
     async def _until_required(self) -> None:
@@ -68,20 +91,44 @@ class Connections:
 
     def _check(self) -> None:
         for task in self._opening.values():
-            if task.done() and not task.cancelled() and (error := task.exception()) is not None:
-                raise error
+            if task.done():
+                task.result()
 
     async def run(self) -> None:
-        """Go on opening what is not open yet, and stay. Raises `StoreUnusable`."""
-        await asyncio.gather(*self._opening.values())
-        await asyncio.Event().wait()
+        """Go on opening what is not open yet, and watch what is. Raises `StoreUnusable`."""
+        async with asyncio.TaskGroup() as group:
+            for system, backend in self._backends.items():
+                group.create_task(self._watch(system, backend), name=f"watch {system}")
+            await asyncio.Event().wait()
+
+    async def _watch(self, system: System, backend: Backend) -> None:
+        await asyncio.wait({self._opening[system]})
+        self._opening[system].result()
+        if isinstance(backend, Mortal):
+            await backend.died()
 
     async def stop(self, grace: float) -> None:
+        """Close what is open. Raises `StoreUnusable` if one of them has lost something."""
         for task in self._opening.values():
             task.cancel()
         await asyncio.gather(*self._opening.values(), return_exceptions=True)
+        errors: list[Exception] = []
         while self._open:
-            await self._open.pop().close()
+            system, backend = self._open.pop()
+            try:
+                await backend.close()
+            except (Exception, asyncio.CancelledError) as error:
+                if is_own(error):
+                    raise
+                log.error(
+                    f"the {system} did not close in order",
+                    action="connect.close",
+                    backend=system,
+                    error=described(error),
+                )
+                errors.append(error if isinstance(error, Exception) else StoreUnusable(described(error)))
+        if errors:
+            raise errors[0]
 
     async def _until_open(self, system: System, backend: Backend) -> None:
         failures = 0
@@ -90,19 +137,28 @@ class Connections:
                 await backend.open()
             except StoreUnusable:
                 raise
-            except StoreUnavailable as error:
+            except (Exception, asyncio.CancelledError) as error:
+                if is_own(error):
+                    raise
+                if isinstance(error, StoreUnavailable):
+                    if not failures:
+                        log.warning(
+                            f"waiting for the {system}",
+                            action="connect.wait",
+                            backend=system,
+                            error=str(error),
+                        )
+                elif system in self._required and isinstance(error, Exception):
+                    raise
+                else:
+                    unexpected("connect.open", error, backend=system)
                 failures += 1
-                log.warning(
-                    f"waiting for the {system}",
-                    action="connect.wait",
-                    backend=system,
-                    attempt=failures,
-                    error=str(error),
-                )
                 await backoff(failures)
             else:
                 break
-        self._open.append(backend)
+        self._open.append((system, backend))
         self._health.opened(system, backend.ping)
+        if isinstance(backend, Warns):
+            self._health.warned(system, lambda: backend.warnings)
         self._opened[system].set()
         log.info(f"the {system} is open", action="connect.open", backend=system)

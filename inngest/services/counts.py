@@ -84,20 +84,37 @@ class ExecutorCounts:
         self.duration.add(perf_counter() - began)
 
 
+class ReaderCounts:
+    """Events that a reader of the stream could do nothing with."""
+
+    __slots__ = ("lost", "refused", "undecodable")
+
+    def __init__(self) -> None:
+        self.undecodable = 0
+        self.refused = 0
+        self.lost = 0  # of either: they could not be kept as dead letters
+
+
 class RunnerCounts:
     """Events on their way into the engine."""
 
-    __slots__ = ("lag", "orphans")
+    __slots__ = ("lag", "letters", "orphans", "reader", "refused", "undecided")
 
-    def __init__(self) -> None:
+    def __init__(self, reader: ReaderCounts | None = None) -> None:
         self.lag = Distribution()
         self.orphans = 0
+        self.reader = reader or ReaderCounts()
+        self.undecided = 0  # parts of events
+        self.refused = 0  # by the engine store
+        self.letters = 0  # items that nobody could process
 
 
 class IndexerCounts:
-    """Events on their way into the data store."""
+    """Events and history on their way into the data store."""
 
-    __slots__ = ("lag",)
+    __slots__ = ("lag", "reader", "refused_history")
 
-    def __init__(self) -> None:
+    def __init__(self, reader: ReaderCounts | None = None) -> None:
         self.lag = Distribution()
+        self.reader = reader or ReaderCounts()
+        self.refused_history = 0

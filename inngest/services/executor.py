@@ -6,21 +6,24 @@ Lease, call, decide, commit. All state is in the engine store; what is in here c
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 
 import structlog
 
 from inngest.core.decisions.advance import advance, begin, expire, gateway_result
 from inngest.core.decisions.draft import Call
-from inngest.core.errors import StoreUnavailable
+from inngest.core.errors import StoreUnavailable, StoreUnusable
 from inngest.core.model.functions import Function
-from inngest.core.model.runs import CALLS, Item, Kind, Leased, Queue
-from inngest.core.model.transition import Complete, Lease, Retry, Transition
-from inngest.core.policy import CAPACITY, LEASE
+from inngest.core.model.runs import CALLS, Item, Kind, Leased, Queue, RunStatus
+from inngest.core.model.transition import Complete, Effect, EndRun, Lease, Retry, Transition, lease_of
+from inngest.core.policy import CAPACITY, DEAD, LEASE, MAX_ITEM_FAILURES
 from inngest.core.sdk.responses import failure, has_failed
+from inngest.core.timing.backoff import retry_delay
+from inngest.loops.background import Watched
+from inngest.loops.backoff import backoff
 from inngest.ports.driver import Driver, Gateway
 from inngest.ports.engine import Take
-from inngest.services.backoff import backoff
 from inngest.services.counts import ExecutorCounts
 from inngest.services.loop import Loop
 from inngest.services.runtime import Observer, Runtime
@@ -28,6 +31,10 @@ from inngest.services.runtime import Observer, Runtime
 log = structlog.get_logger("inngest.executor")
 
 _IDLE_SECONDS = 30.0
+_BEAT_SECONDS = DEAD / 4000
+_BEATS_A_LEASE = max(int(LEASE / 3000 / _BEAT_SECONDS), 1)
+_DEFECT = "The server could not process this step; its log says why."
+_MAX_REASON = 1000
 _UNKNOWN_FUNCTION_RETRY = 60_000
 _REGISTRY_FAILURES = 5
 """As which failure in a row one of the registry counts, for the wait before the next try: about a second."""
@@ -58,7 +65,11 @@ class Executor:
         self._room = asyncio.Event()
         self._loop = Loop("executor.lease", self._round)
         self._ended = asyncio.Event()
-        self._heart: asyncio.Task[None] | None = None
+        self._heart = Watched("executor.heartbeat", self._beat)
+        self._beats = 0
+        self._worker = runtime.worker
+        self._request = 1
+        self._again = False
         self.counts = ExecutorCounts()
 
     @property
@@ -69,11 +80,11 @@ class Executor:
     async def run(self) -> None:
         """Work until `drain`, or until cancelled, which loses time: see `drain`."""
         self._ended.clear()
-        self._heart = asyncio.create_task(self._heartbeat())
+        self._heart.start()
         try:
             await self._loop.run()
         except asyncio.CancelledError:
-            self._heart.cancel()
+            await self._heart.stop()
             raise
         finally:
             self._ended.set()
@@ -84,24 +95,30 @@ class Executor:
             self._room.clear()
             await self._loop.rest(self._room.wait())
             return
-        now = self._runtime.clock()
-        work = await self._engine.lease(Queue.EXECUTOR, free, now, now + LEASE)
+        try:
+            work = await self._engine.lease(
+                Queue.EXECUTOR, free, LEASE, self._worker, request=self._request, again=self._again
+            )
+        except StoreUnavailable:
+            self._again = True
+            raise
+        self._request, self._again = self._request + 1, False
         if self._loop.stopping:
-            await self._hand_back([Lease(leased.item.job, leased.item.epoch) for leased in work.items])
+            await self._hand_back([lease_of(leased.item) for leased in work.items])
             return
         for leased in work.items:
             self._start(leased)
         if not work.items:
             seconds = _IDLE_SECONDS
-            if work.next_due is not None:
+            if work.next_in is not None:
                 # Half a millisecond beyond, since a timer that fires a hair early would
                 # only make another round.
-                seconds = min(seconds, max(work.next_due - self._runtime.clock(), 0) / 1000 + 0.0005)
+                seconds = min(seconds, work.next_in + 0.0005)
             await self._loop.rest(self._engine.wait(Queue.EXECUTOR, seconds))
 
     def _start(self, leased: Leased) -> None:
         task = asyncio.create_task(self._work(leased))
-        self._working[task] = Lease(leased.item.job, leased.item.epoch)
+        self._working[task] = lease_of(leased.item)
         task.add_done_callback(self._done)
 
     def _done(self, task: asyncio.Task[None]) -> None:
@@ -110,24 +127,25 @@ class Executor:
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("work on an item failed", action="executor.work", exc_info=error)
 
-    async def _heartbeat(self) -> None:
-        """Prolong the leases of calls that take long."""
-        while True:
-            await asyncio.sleep(LEASE / 3000)
-            leases = self._held()
-            if not leases:
-                continue
-            try:
-                lost = await self._engine.extend(leases, self._runtime.clock() + LEASE)
-            except StoreUnavailable as error:
-                log.warning("leases were not prolonged", action="executor.heartbeat", error=str(error))
-                continue
-            held = self._held()
-            lost = [lease for lease in lost if lease in held]  # else it was completed meanwhile
-            self.counts.lost += len(lost)
-            for lease in lost:
-                # The call goes on, since the application works on it; its result will be refused as stale.
-                log.warning("lease was lost", action="executor.heartbeat", job=lease.job)
+    async def _beat(self) -> None:
+        """Give a sign of life, and now and then prolong the leases of calls that take long."""
+        await self._engine.alive(self._worker, DEAD)
+        self._beats += 1
+        if self._beats % _BEATS_A_LEASE == 0:
+            await self._prolong()
+        await asyncio.sleep(_BEAT_SECONDS)
+
+    async def _prolong(self) -> None:
+        leases = self._held()
+        if not leases:
+            return
+        lost = await self._engine.extend(leases, LEASE)
+        held = self._held()
+        lost = [lease for lease in lost if lease in held]  # else it was completed meanwhile
+        self.counts.lost += len(lost)
+        for lease in lost:
+            # The call goes on, since the application works on it; its result will be refused as stale.
+            log.warning("lease was lost", action="executor.heartbeat", job=lease.job)
 
     def _held(self) -> list[Lease]:
         """The leases under which something is done. A task that has ended is forgotten a moment later."""
@@ -142,10 +160,12 @@ class Executor:
         assert task is not None
         while current is not None:
             item = current.item
-            self._working[task] = Lease(item.job, item.epoch)
+            self._working[task] = lease_of(item)
             self.counts.lateness.add((self._runtime.clock() - item.due) / 1000)
             try:
                 transition = await self._decide(current)
+            except StoreUnusable:
+                raise
             except StoreUnavailable as error:
                 log.warning("item has to wait", action="executor.decide", run=item.run, error=str(error))
                 await backoff(_REGISTRY_FAILURES)
@@ -161,20 +181,42 @@ class Executor:
                 transition = self._defect(current)
             current = await self._commit(current, transition)
             if current is not None and self._loop.stopping:
-                await self._hand_back([Lease(current.item.job, current.item.epoch)])
+                await self._hand_back([lease_of(current.item)])
                 return
 
     async def _commit(self, leased: Leased, transition: Transition) -> Leased | None:
+        """Commit, whatever it takes; the continuation, if the store leased it at once.
+
+        What the store refuses, or fails on, is a failed attempt like any other; if it cannot take even that,
+        the run ends.
+        """
         failures = 0
+        others = [self._defect, self._last_resort]
         while True:
-            now = self._runtime.clock()
-            take = None if self._loop.stopping else Take(now=now, until=now + LEASE)
+            take = None if self._loop.stopping else Take(self._worker, LEASE)
             try:
                 committed = (await self._engine.commit([transition], take=take))[0]
+            except StoreUnusable:
+                raise
             except StoreUnavailable as error:
-                log.warning("commit failed", action="executor.commit", run=transition.run, error=str(error))
+                if not failures:
+                    log.warning(
+                        "commit failed", action="executor.commit", run=transition.run, error=str(error)
+                    )
                 failures += 1
                 await backoff(failures)
+                continue
+            except Exception as error:
+                log.error(
+                    "result cannot be stored",
+                    action="executor.commit",
+                    run=transition.run,
+                    job=leased.item.job,
+                    exc_info=error,
+                )
+                if not others:
+                    return None  # its lease runs out
+                transition = others.pop(0)(leased, f"The result of this step cannot be stored: {error}")
                 continue
             if committed.stale:
                 if not failures:
@@ -185,7 +227,7 @@ class Executor:
                         run=transition.run,
                         job=leased.item.job,
                     )
-                return None
+                return committed.next
             if self._observe is not None:
                 self._observe(transition, committed)
             return committed.next
@@ -201,7 +243,7 @@ class Executor:
             log.error("function is not registered", action="executor.decide", fn=item.fn, run=item.run)
             due = runtime.clock() + _UNKNOWN_FUNCTION_RETRY
             retry = Retry(due=due, attempt=item.attempt)
-            return Transition(fn=item.fn, run=item.run, effects=[retry], lease=Lease(item.job, item.epoch))
+            return Transition(fn=item.fn, run=item.run, effects=[retry], lease=lease_of(item))
         if item.kind not in CALLS:
             return expire(run, fn, item, runtime.moment())
         instead = begin(run, fn, item, runtime.moment(), runtime.limits.of(fn.id))
@@ -237,23 +279,31 @@ class Executor:
         (section 5.7).
         """
         try:
-            newest = await self._engine.item(item.job)
+            newest = await self._engine.item(item.fn, item.job)
         except StoreUnavailable:
             return item  # the call is not to be made again for that
         return newest if newest is not None and newest.epoch == item.epoch else item
 
-    def _defect(self, leased: Leased) -> Transition:
+    def _defect(self, leased: Leased, reason: str = _DEFECT) -> Transition:
         """What becomes of an item on which this program itself failed: a failed attempt like any other."""
         item, run, runtime = leased.item, leased.run, self._runtime
         fn = runtime.registry.functions.get(item.fn)
         if run is None or fn is None or item.kind not in CALLS:
-            return Transition(
-                fn=item.fn, run=item.run, effects=[Complete()], lease=Lease(item.job, item.epoch)
-            )
+            effects: list[Effect] = [Complete()]
+            if item.attempt + 1 < MAX_ITEM_FAILURES:
+                due = runtime.clock() + retry_delay(item.attempt, 0.0)
+                effects = [Retry(due=due, attempt=item.attempt + 1)]
+            return Transition(fn=item.fn, run=item.run, effects=effects, lease=lease_of(item))
         now = runtime.clock()
-        answer = failure("The server could not process this step; its log says why.")
+        answer = failure(reason[:_MAX_REASON])
         policy = runtime.limits.of(fn.id)
         return advance(run, fn, item, answer, runtime.moment(), call=Call(now, now), policy=policy)
+
+    def _last_resort(self, leased: Leased, reason: str) -> Transition:
+        """The run ends, and nothing more is said than that."""
+        item = leased.item
+        effects: list[Effect] = [EndRun(status=RunStatus.FAILED), Complete()]
+        return Transition(fn=item.fn, run=item.run, effects=effects, lease=lease_of(item))
 
     # -- the end --
 
@@ -271,8 +321,7 @@ class Executor:
         except TimeoutError:
             pass
         finally:
-            if self._heart is not None:
-                self._heart.cancel()
+            await self._heart.stop()
         rest = dict(self._working)
         for task in rest:
             task.cancel()
@@ -280,10 +329,12 @@ class Executor:
             log.warning("steps are handed back unfinished", action="executor.drain", count=len(rest))
             await asyncio.wait(list(rest))
             await self._hand_back(list(rest.values()))
+        with contextlib.suppress(StoreUnavailable):
+            await self._engine.alive(self._worker, 0)
 
     async def _hand_back(self, leases: Sequence[Lease]) -> None:
         try:
-            await self._engine.hand_back(leases, self._runtime.clock())
+            await self._engine.hand_back(leases)
         except StoreUnavailable as error:
             log.warning(
                 "unfinished items wait for their lease to run out",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -47,6 +47,7 @@ class Overrides:
     core_port: int | None = None
     data_dir: Path | None = None
     redis_uri: str | None = None
+    redis_allow_unsafe: tuple[str, ...] | None = None
     signing_keys: tuple[str, ...] | None = None
     event_keys: tuple[str, ...] | None = None
     sdk_urls: tuple[str, ...] | None = None
@@ -135,7 +136,7 @@ class _Resolution:
     def _engine(self) -> EngineBackend:
         service = self._config.state.service
         if self._over.redis_uri:
-            return RedisServer(self._over.redis_uri, **_prefix_of(service))
+            return self._named(self._over.redis_uri, service)
         match service:
             case InmemService():
                 return InMemory()
@@ -147,7 +148,7 @@ class _Resolution:
     def _stream(self) -> StreamBackend:
         service = self._config.eventstream.service
         if self._over.redis_uri:
-            return RedisServer(self._over.redis_uri, **_prefix_of(service))
+            return self._named(self._over.redis_uri, service)
         match service:
             case InmemService():
                 return InMemory()
@@ -188,7 +189,19 @@ class _Resolution:
         for name in ("maxRetries", "poolSize"):
             if self._loaded.gives(section, "service", name):
                 self._notes.append(f"{section}.service.{name} is not used: a process needs few connections")
-        return redis_server(service)
+        return self._allowing(redis_server(service))
+
+    def _named(self, uri: str, service: object) -> RedisServer:
+        """The server that the command line names, with what the configuration says beside the address. It is
+        one for all, so that what is borne of one is borne of it.
+        """
+        services = (self._config.state.service, self._config.eventstream.service)
+        allowed = [name for one in services if isinstance(one, RedisService) for name in one.allow_unsafe]
+        named = replace(redis_server(service), url=uri) if isinstance(service, RedisService) else None
+        return self._allowing(replace(named or RedisServer(uri), allow_unsafe=tuple(dict.fromkeys(allowed))))
+
+    def _allowing(self, server: RedisServer) -> RedisServer:
+        return replace(server, allow_unsafe=_first(self._over.redis_allow_unsafe, server.allow_unsafe))
 
     def _queue(self) -> None:
         """The queue is kept with the state, so what is said of it can only agree, or be of no effect."""
@@ -318,8 +331,3 @@ class _Resolution:
 
 def _first(given: _T | None, default: _T) -> _T:
     return default if given is None else given
-
-
-def _prefix_of(service: object) -> dict[str, str]:
-    """The prefix of keys that a configuration gives, for a server that the command line names."""
-    return {"prefix": redis_server(service).prefix} if isinstance(service, RedisService) else {}

@@ -13,10 +13,8 @@ import contextlib
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from inngest.api.answers import error_answer
+from inngest.api.answers import RETRY_AFTER, error_answer
 from inngest.services.health import PATHS
-
-_RETRY_AFTER_SECONDS = "1"
 
 
 class Gate:
@@ -34,7 +32,7 @@ class Gate:
     async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         if self._closed and request.path not in PATHS:
             response = error_answer(503, self._closed)
-            response.headers["Retry-After"] = _RETRY_AFTER_SECONDS
+            response.headers["Retry-After"] = RETRY_AFTER
             return response
         self._inside += 1
         try:

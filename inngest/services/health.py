@@ -1,14 +1,14 @@
 """What a process tells of itself: whether it lives, whether it is ready, and its numbers.
 
 ``/health/live``, ``/health/ready`` and ``/metrics`` ask for no key: probes and collectors have none to give,
-and what they are told is no secret. It is names of services and of backing systems, and counts; why a system
-does not answer, and where it is, stands in the log alone.
+and what they are told is no secret. It is names of services and of backing systems, counts, and settings that
+should be otherwise; why a system does not answer, and where it is, stands in the log alone.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from enum import StrEnum
 
 import structlog
@@ -16,8 +16,10 @@ from aiohttp import web
 
 from inngest.api.answers import answer
 from inngest.core.errors import StoreUnavailable
+from inngest.loops.background import is_own
+from inngest.loops.trouble import described, unexpected
 from inngest.services.metrics import CONTENT_TYPE, Metrics
-from inngest.services.needs import NEEDS, System
+from inngest.services.needs import NEEDS, System, used
 
 log = structlog.get_logger("inngest.health")
 
@@ -51,6 +53,7 @@ class Health:
         self._failing: dict[System, str] = {}
         self._asked: dict[System, float] = {}
         self._turns: dict[System, asyncio.Lock] = {}
+        self._warnings: dict[System, Callable[[], Sequence[str]]] = {}
 
     def enter(self, phase: Phase) -> None:
         self.phase = phase
@@ -59,6 +62,19 @@ class Health:
         """From now on the system can be asked; until then it counts as missing."""
         self._turns[system] = asyncio.Lock()
         self._pings[system] = ping
+
+    def warned(self, system: System, warnings: Callable[[], Sequence[str]]) -> None:
+        """What should be set otherwise at the system, whenever somebody asks."""
+        self._warnings[system] = warnings
+
+    def warnings(self, systems: Collection[System]) -> list[str]:
+        """What should be set otherwise at these systems."""
+        return [
+            f"{system}: {words}"
+            for system, warnings in self._warnings.items()
+            if system in systems
+            for words in warnings()
+        ]
 
     async def missing(self, systems: Sequence[System]) -> set[System]:
         """Which of the systems do not answer."""
@@ -80,7 +96,7 @@ class Health:
         before = self._failing.pop(system, "")
         if reason:
             self._failing[system] = reason
-            if reason != before:
+            if not before:
                 log.warning("backing system is missing", action="health.probe", backend=system, error=reason)
         elif before:
             log.info("backing system is back", action="health.probe", backend=system)
@@ -95,6 +111,11 @@ async def _reason(ping: Ping) -> str:
         return str(error)
     except TimeoutError:
         return f"no answer within {PROBE_SECONDS:.0f} s"
+    except (Exception, asyncio.CancelledError) as error:
+        if is_own(error):
+            raise
+        unexpected("health.probe", error)
+        return described(error)
     return ""
 
 
@@ -115,8 +136,13 @@ class HealthRoutes:
         ]
 
     async def health(self, request: web.Request) -> web.Response:
-        """As load balancers know it of old (wire protocol section 2.5): 200 once all services run."""
-        return answer({"status": 200, "message": "OK"})
+        """As load balancers know it of old (wire protocol section 2.5): 200 once all services run. If a
+        backing system is set up so that it can lose something, ``warnings`` says what to set.
+        """
+        body: dict[str, object] = {"status": 200, "message": "OK"}
+        if warnings := self._health.warnings(used(self._services)):
+            body["warnings"] = warnings
+        return answer(body)
 
     async def live(self, request: web.Request) -> web.Response:
         """200 as long as the process can answer at all."""

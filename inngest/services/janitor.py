@@ -30,6 +30,7 @@ class Janitor:
 
     def __init__(self, runtime: Runtime, retention_seconds: int) -> None:
         self._data: DataStore = runtime.data
+        self._engine = runtime.engine
         self._clock = runtime.clock
         self._retention = retention_seconds * 1000
         self._loop = Loop("janitor.prune", self._round)
@@ -58,10 +59,10 @@ class Janitor:
             if not count:
                 break
             await asyncio.sleep(max(loop.time() - began, _REST_SECONDS))
-        for cancellation in await self._data.cancellations():
+        for cancellation in await self._engine.cancellations():
             # One whose window is still open is there to be seen.
             if max(cancellation.created, cancellation.started_before) < before:
-                await self._data.delete_cancellation(cancellation.id)
+                await self._engine.delete_cancellation(cancellation.id)
         if forgotten:
             log.info("old history is gone", action="janitor.prune", count=forgotten)
         return forgotten

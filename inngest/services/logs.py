@@ -7,9 +7,12 @@ take the same way, with their logger's name as the action.
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from typing import TextIO, cast
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
@@ -26,6 +29,24 @@ _mask = Mask()
 def hide_secrets(secrets: Iterable[str]) -> None:
     """Let these texts appear in no line any more."""
     _mask.hide(secrets)
+
+
+class _Lossy(io.TextIOBase):
+    """A file that takes what it can: who logs has something better to do than to fail of a full disk or of a
+    reader that went away.
+    """
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def write(self, text: str) -> int:
+        with suppress(OSError, ValueError):  # of a text that cannot be encoded, of a closed file
+            self._file.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            self._file.flush()
 
 
 def configure_logs(*, level: str, style: str) -> None:
@@ -56,7 +77,7 @@ def configure_logs(*, level: str, style: str) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", _Lossy(sys.stderr))),
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)

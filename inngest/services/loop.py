@@ -1,4 +1,4 @@
-"""Work that is repeated until the end, through failures of the backing systems."""
+"""Work that is repeated until the end, through failures of the backing systems and its own."""
 
 from __future__ import annotations
 
@@ -6,12 +6,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-import structlog
-
-from inngest.core.errors import StoreUnavailable
-from inngest.services.backoff import backoff
-
-log = structlog.get_logger("inngest.loop")
+from inngest.core.errors import StoreUnusable
+from inngest.loops.background import is_own
+from inngest.loops.trouble import Trouble
 
 T = TypeVar("T")
 
@@ -23,9 +20,12 @@ class Stopped(Exception):
 class Loop:
     """Repeats a piece of work. A stop lets the piece under way end, and cuts short only its `rest`.
 
+    Only two things end it: a stop, and a backing system that somebody has to mend (`StoreUnusable`). Any
+    other error of the work is logged and counted, and the work is tried again, later and later.
+
     Args:
-        action: what the log calls it.
-        work: raises `StoreUnavailable` to be tried again later, and lets `Stopped` pass.
+        action: what the log and the metrics call it.
+        work: can be repeated after an error. Lets `Stopped` pass.
 
     """
 
@@ -37,20 +37,25 @@ class Loop:
         self.stopping = False
 
     async def run(self) -> None:
-        """Go on until `stop`, or until cancelled."""
+        """Go on until `stop`, or until cancelled. Raises `StoreUnusable`."""
         self._task = asyncio.current_task()
-        failures = 0
-        while not self.stopping:
-            try:
-                await self._work()
-                failures = 0
-            except Stopped:
-                return
-            except StoreUnavailable as error:
-                log.warning("backing system does not answer", action=self._action, error=str(error))
-                failures += 1
+        with Trouble(self._action) as trouble:
+            while not self.stopping:
                 try:
-                    await self.rest(backoff(failures))
+                    await self._work()
+                except StoreUnusable:
+                    raise
+                except (Exception, asyncio.CancelledError) as error:
+                    if is_own(error):
+                        raise
+                    if self.stopping and isinstance(error, Stopped):
+                        return
+                    trouble.met(error)
+                else:
+                    trouble.over()
+                    continue
+                try:
+                    await self.rest(trouble.wait())
                 except Stopped:
                     return
 

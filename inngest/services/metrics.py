@@ -20,8 +20,18 @@ from prometheus_client.registry import Collector
 from inngest import __version__
 from inngest.api.intake import Intake
 from inngest.core.errors import StoreUnavailable
+from inngest.loops.background import is_own
+from inngest.loops.trouble import ERRORS, unexpected
 from inngest.ports.engine import Stats
-from inngest.services.counts import CommitCounts, Distribution, ExecutorCounts, IndexerCounts, RunnerCounts
+from inngest.ports.stream import Dead
+from inngest.services.counts import (
+    CommitCounts,
+    Distribution,
+    ExecutorCounts,
+    IndexerCounts,
+    ReaderCounts,
+    RunnerCounts,
+)
 
 log = structlog.get_logger("inngest.metrics")
 
@@ -37,7 +47,9 @@ Gauge = Callable[[], Awaitable[int]]
 class Metrics:
     """All numbers of a process. Who counts something puts its counts here before the start.
 
-    ``stats`` asks the engine store for its sizes, ``backlogs`` the stream for what waits for each group.
+    ``stats`` asks the engine store for its sizes, ``backlogs`` the stream for what waits for each group,
+    ``dropped`` for what it has dropped for it, ``dead`` for its dead letters, ``damaged`` the data store for
+    what it could not read.
     """
 
     def __init__(self) -> None:
@@ -48,9 +60,14 @@ class Metrics:
         self.runner: RunnerCounts | None = None
         self.indexer: IndexerCounts | None = None
         self.stats: Callable[[], Awaitable[Stats]] | None = None
+        self.damaged: Callable[[], int] | None = None
         self.backlogs: Mapping[str, Gauge] = {}
+        self.dropped: Mapping[str, Gauge] = {}
+        self.dead: Callable[[], Awaitable[Dead]] | None = None
         self._sizes: Stats | None = None
         self._waiting: dict[str, int] = {}
+        self._gone: dict[str, int] = {}
+        self._letters: Dead | None = None
         self._sampled = 0.0
         self._turn = asyncio.Lock()
         self.registry = CollectorRegistry(auto_describe=False)
@@ -67,15 +84,23 @@ class Metrics:
         return generate_latest(self.registry)
 
     async def _sample(self) -> None:
-        self._sizes, self._waiting = None, {}
+        self._sizes, self._waiting, self._gone, self._letters = None, {}, {}, None
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 if self.stats is not None:
                     self._sizes = await self.stats()
                 for group, backlog in self.backlogs.items():
                     self._waiting[group] = await backlog()
+                for group, dropped in self.dropped.items():
+                    self._gone[group] = await dropped()
+                if self.dead is not None:
+                    self._letters = await self.dead()
         except (StoreUnavailable, TimeoutError) as error:
             log.debug("sizes are not known", action="metrics.sample", error=str(error))
+        except (Exception, asyncio.CancelledError) as error:
+            if is_own(error):
+                raise
+            unexpected("metrics.sample", error)
 
     # -- families --
 
@@ -83,10 +108,17 @@ class Metrics:
         yield _gauge(
             "inngest_build_info", "The version of this server; always 1.", {__version__: 1}, "version"
         )
+        yield _counters(
+            "inngest_loop_errors",
+            "Unexpected errors in the background work of this process, which goes on, by what was done.",
+            ERRORS,
+            "loop",
+        )
         yield from self._intake()
         yield from self._commits()
         yield from self._executor()
         yield from self._lags()
+        yield from self._refusals()
         yield from self._samples()
 
     def _intake(self) -> Iterator[Metric]:
@@ -150,9 +182,49 @@ class Metrics:
                 "From the acceptance of an event to its place in the data store, oldest of each batch.",
                 indexer.lag,
             )
+        if self.damaged is not None:
+            yield _counter(
+                "inngest_data_damaged",
+                "How often a record of the data store could not be read and was left out.",
+                self.damaged(),
+            )
+
+    def _refusals(self) -> Iterator[Metric]:
+        readers: dict[str, ReaderCounts] = {}
+        if self.runner is not None:
+            readers["runner"] = self.runner.reader
+        if self.indexer is not None:
+            readers["indexer"] = self.indexer.reader
+        if not readers:
+            return
+        family = CounterMetricFamily(
+            "inngest_events_refused",
+            "Events that a consumer group could not read, process, or even keep as dead letters.",
+            labels=["group", "reason"],
+        )
+        for group, counts in readers.items():
+            for reason in ("undecodable", "refused", "lost"):
+                family.add_metric([group, reason], getattr(counts, reason))
+        yield family
+        if self.indexer is not None:
+            yield _counter(
+                "inngest_history_refused",
+                "Entries of the history that the data store did not take.",
+                self.indexer.refused_history,
+            )
 
     def _samples(self) -> Iterator[Metric]:
         if (sizes := self._sizes) is not None:
+            yield GaugeMetricFamily(
+                "inngest_history_dropped",
+                "Entries of history that were dropped, since the data store was away for too long.",
+                sizes.dropped,
+            )
+            yield GaugeMetricFamily(
+                "inngest_engine_damaged",
+                "Records of the engine store that could not be read, and were left out.",
+                sizes.damaged,
+            )
             yield GaugeMetricFamily("inngest_engine_runs", "Runs that have not ended.", sizes.runs)
             yield GaugeMetricFamily("inngest_engine_queued", "Queue items that nobody has.", sizes.queued)
             yield GaugeMetricFamily("inngest_engine_leased", "Queue items that are leased.", sizes.leased)
@@ -170,6 +242,25 @@ class Metrics:
                 "Events that wait for a consumer group, unacknowledged ones included.",
                 self._waiting,
                 "group",
+            )
+        if self._gone:
+            yield _gauge(
+                "inngest_stream_dropped",
+                "Events that a consumer group was never given, since it lagged too far behind.",
+                self._gone,
+                "group",
+            )
+        if (letters := self._letters) is not None:
+            yield GaugeMetricFamily(
+                "inngest_dead_letters", "Records that nobody could process, kept aside.", letters.letters
+            )
+            yield GaugeMetricFamily(
+                "inngest_dead_letter_bytes", "Bytes of the bodies of dead letters.", letters.bytes
+            )
+            yield GaugeMetricFamily(
+                "inngest_dead_letters_dropped",
+                "Dead letters that were dropped for want of room, ever.",
+                letters.dropped,
             )
 
 

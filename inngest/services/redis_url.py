@@ -14,7 +14,8 @@ def redis_server(service: RedisService) -> RedisServer:
     if service.tls is not None:
         url = _encrypted(url, service.tls)
     prefix = service.key_prefix
-    return RedisServer(url, prefix if not prefix or prefix.endswith(":") else f"{prefix}:")
+    prefix = prefix if not prefix or prefix.endswith(":") else f"{prefix}:"
+    return RedisServer(url, prefix, service.allow_unsafe)
 
 
 def _composed(service: RedisService) -> str:

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-
-import structlog
+from collections.abc import Sequence
 
 from inngest.core.decisions.matching import trigger_names
-from inngest.core.errors import StoreUnavailable
 from inngest.core.model.events import INVOKED, Event
 from inngest.core.model.functions import App, Function
-from inngest.ports.engine import EngineStore, Registry
-from inngest.services.backoff import backoff
-
-log = structlog.get_logger("inngest.registry")
+from inngest.loops.background import forever, persist
+from inngest.ports.engine import EngineStore, Registered
 
 _WATCH_SECONDS = 30.0
-_NOBODY: set[str] = set()
+_NOBODY: tuple[Function, ...] = ()
 
 
 class RegistryCache:
@@ -30,21 +26,15 @@ class RegistryCache:
         self._slugs: dict[str, Function] = {}
         self._triggers: dict[str, list[Function]] = {}
         self._names: dict[str, list[str]] = {}
+        self._cancels: dict[str, list[Function]] = {}
+        self._news = asyncio.Event()
 
     async def refresh(self) -> None:
         self._take(await self._engine.registry())
 
     async def load(self) -> None:
-        """Return when the registry is known."""
-        failures = 0
-        while True:
-            try:
-                await self.refresh()
-                return
-            except StoreUnavailable as error:
-                log.warning("registry is not readable", action="registry.load", error=str(error))
-                failures += 1
-                await backoff(failures)
+        """Return when the registry is known. Raises `StoreUnusable`."""
+        await persist("registry.load", self.refresh, stubborn=True)
 
     async def catch_up(self) -> None:
         """Read it again if it has changed. Raises `StoreUnavailable`."""
@@ -52,25 +42,34 @@ class RegistryCache:
             await self.refresh()
 
     async def watch(self) -> None:
-        """Keep up with the store, for ever."""
-        while True:
-            try:
-                if await self._engine.wait_registry(self.version, _WATCH_SECONDS) != self.version:
-                    await self.refresh()
-            except StoreUnavailable as error:
-                log.warning("registry is not readable", action="registry.watch", error=str(error))
-                await asyncio.sleep(1)
+        """Keep up with the store, for ever. Raises `StoreUnusable`."""
+        await forever("registry.watch", self._follow)
 
-    def _take(self, registry: Registry) -> None:
+    async def _follow(self) -> None:
+        if await self._engine.wait_registry(self.version, _WATCH_SECONDS) != self.version:
+            await self.refresh()
+
+    def _take(self, registry: Registered) -> None:
         self.version = registry.version
         self.apps = registry.apps
         self.functions = registry.functions
         live = [fn for fn in registry.functions.values() if not fn.archived]
         self._slugs = {fn.slug: fn for fn in live}
-        self._triggers = {}
+        self._triggers, self._cancels = {}, {}
+        for fn in registry.functions.values():  # runs of archived ones go on
+            for name in dict.fromkeys(cancel.event for cancel in fn.cancel):
+                self._cancels.setdefault(name, []).append(fn)
         for fn in live:
             for name in dict.fromkeys(trigger.event for trigger in fn.triggers if trigger.event):
                 self._triggers.setdefault(name, []).append(fn)
+
+        news, self._news = self._news, asyncio.Event()
+        news.set()
+
+    async def newer(self, version: int) -> None:
+        """Return when another version than this is known."""
+        while self.version == version:
+            await self._news.wait()
 
     def by_slug(self, slug: str) -> Function | None:
         """A function by its slug or by its UUID, unless it is archived."""
@@ -92,12 +91,9 @@ class RegistryCache:
                 found += [fn for fn in functions if fn not in found]
         return names, found
 
-    def cancelled_by(self, event: Event) -> set[str]:
-        """The names of events that cancel a run which ``event`` may start."""
-        functions = self.triggered(event)[1]
-        if not functions:
-            return _NOBODY
-        return {cancel.event for fn in functions for cancel in fn.cancel}
+    def cancelled(self, event: Event) -> Sequence[Function]:
+        """The functions whose runs an event of this name may cancel."""
+        return self._cancels.get(event.name, _NOBODY)
 
     def invoked(self, event: Event) -> Function | None:
         """The target of an invocation."""

@@ -38,17 +38,25 @@ class Runtime:
     signing_keys: tuple[str, ...] = ()
     event_keys: tuple[str, ...] = ()
     limits: Limits = field(default_factory=Limits)
-    clock: Callable[[], int] = wall_clock
     jitter: Callable[[], float] = random.random
     new_id: Callable[[], str] = field(default_factory=lambda: _ulids().new)
+    worker: str = field(default_factory=lambda: _ulids().new())
+    """Under which this process leases items. All of its services are one worker: it stands still as a whole,
+    and none of them must take up what another has."""
 
     @property
     def kind(self) -> str:
         """What applications are told in ``X-Inngest-Server-Kind``."""
         return "dev" if self.dev else "cloud"
 
-    def moment(self) -> Moment:
-        return Moment(now=self.clock(), new_id=self.new_id)
+    @property
+    def clock(self) -> Callable[[], int]:
+        """The engine store's time in ms: clocks of processes differ."""
+        return self.engine.now
+
+    def moment(self, settled: int = 0) -> Moment:
+        engine = self.engine
+        return Moment(now=engine.now(), new_id=self.new_id, settled=settled, slack=engine.slack())
 
 
 class Entropy:

@@ -9,12 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
+from inngest.backends.redis import server as redis_server
 from inngest.core.policy import CAPACITY, MAX_BODY, MAX_EVENT, MAX_STATE, MAX_STEPS
 
 SERVICES = ("event-api", "core-api", "runner", "executor")
 """In the order in which they start."""
 
 GRACE_SECONDS = 30.0
+
+REDIS_UNSAFE = redis_server.UNSAFE
+"""What makes a Redis server lose what it has acknowledged, by name."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +43,13 @@ class Sqlite:
 
 @dataclass(frozen=True)
 class RedisServer:
-    """A Redis server, by its URL; ``prefix`` is that of all keys."""
+    """A Redis server, by its URL; ``prefix`` is that of all keys. ``allow_unsafe``: of `REDIS_UNSAFE`, what
+    of it is borne; outside development all else is refused.
+    """
 
     url: str
     prefix: str = "inngest:"
+    allow_unsafe: tuple[str, ...] = ()
 
 
 EngineBackend: TypeAlias = InMemory | Sqlite | RedisServer

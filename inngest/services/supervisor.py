@@ -1,8 +1,8 @@
 """Runs any set of services in one process: ordered start, common end, clean stop on a signal.
 
 The exit code of a process is 0 if a signal ended it and all of its services stopped in order. It is 1 in all
-other cases: a service did not start, ended by itself or failed, did not stop in time, or was not let stop,
-because a second signal came.
+other cases: a service did not start, ended by itself or failed, did not stop in time or in order, or was not
+let stop, because a second signal came.
 """
 
 from __future__ import annotations
@@ -10,10 +10,14 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import structlog
 from structlog.contextvars import bound_contextvars
+
+from inngest.core.errors import InngestError
+from inngest.loops.background import is_own
+from inngest.loops.trouble import described, unexpected
 
 log = structlog.get_logger("inngest.supervisor")
 
@@ -39,7 +43,9 @@ class Service(Protocol):
     async def run(self) -> None: ...
 
     async def stop(self, grace: float) -> None:
-        """Take no more work, finish what is in flight within ``grace`` seconds, hand the rest back."""
+        """Take no more work, finish what is in flight within ``grace`` seconds, hand the rest back. Raises
+        if something is lost by it.
+        """
 
 
 class Supervisor:
@@ -73,12 +79,14 @@ class Supervisor:
         self._failed = False
         self._started: list[Service] = []
         self._tasks: dict[asyncio.Task[None], Service] = {}
+        self._blamed: set[asyncio.Task[None]] = set()
 
     async def run(self) -> int:
         """Serve until the end; the exit code."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._signalled, number)
+        loop.set_exception_handler(_unheard)
         try:
             if await self._start():
                 log.info("all services run", action="supervisor.serve")
@@ -91,6 +99,7 @@ class Supervisor:
             await self._end()
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.remove_signal_handler(number)
+            loop.set_exception_handler(None)
         log.info("stopped", action="supervisor.stop", code=1 if self._failed else 0)
         return 1 if self._failed else 0
 
@@ -134,20 +143,32 @@ class Supervisor:
         )
         stopping.cancel()
         if not preparing.done():
-            preparing.cancel()
-            await asyncio.wait({preparing})
-            if not self._stop.is_set() and not self._blame():
-                self._fail_start(service, f"not ready within {service.start_seconds} s")
+            await self._give_up(service, preparing)
             return False
-        if (error := preparing.exception()) is not None:
-            self._fail_start(service, str(error) or type(error).__name__)
+        if (error := _error(preparing)) is not None:
+            self._fail_start(service, error)
             return False
         log.debug("service is ready", action="supervisor.start")
         return True
 
-    def _fail_start(self, service: Service, error: str) -> None:
+    async def _give_up(self, service: Service, preparing: asyncio.Task[None]) -> None:
+        """End a start that takes too long, or that has become pointless."""
+        preparing.cancel()
+        await asyncio.wait({preparing}, timeout=HURRY_SECONDS)
+        if not self._stop.is_set() and not self._blame():
+            self._fail_start(service, f"not ready within {service.start_seconds} s")
+        if not preparing.done():
+            self._fail_start(service, "its start cannot be cancelled")
+        elif preparing.cancelled():
+            pass
+        elif (error := preparing.exception()) is not None:
+            self._fail_start(service, error)
+        else:
+            self._started.append(service)  # at the last moment: it is to be stopped like the others
+
+    def _fail_start(self, service: Service, error: BaseException | str) -> None:
         self._failed = True
-        log.error("service did not start", action="supervisor.start", service=service.name, error=error)
+        log.error("service did not start", action="supervisor.start", service=service.name, **_told_of(error))
 
     # -- in between --
 
@@ -161,16 +182,14 @@ class Supervisor:
         """Name the services that have ended; whether there are any."""
         ended = [task for task in self._tasks if task.done()]
         for task in ended:
-            self._failed = True
-            error = None if task.cancelled() else task.exception()
-            log.error(
-                "service ended, stopping the others",
-                action="supervisor.end",
-                service=self._tasks[task].name,
-                error=str(error) if error else "it returned",
-                exc_info=error,
-            )
+            self._accuse(task, _error(task) or "it returned", "service ended, stopping the others")
         return bool(ended)
+
+    def _accuse(self, task: asyncio.Task[None], error: BaseException | str, what: str) -> None:
+        if task not in self._blamed:
+            self._blamed.add(task)
+            self._failed = True
+            log.error(what, action="supervisor.end", service=self._tasks[task].name, **_told_of(error))
 
     # -- the end --
 
@@ -190,10 +209,19 @@ class Supervisor:
             rest = asyncio.create_task(self._stop_all(0, 0))
             await asyncio.wait({rest}, timeout=HURRY_SECONDS)
             rest.cancel()
+        elif (error := _error(stopping)) is not None:
+            self._failed = True
+            log.error("services did not stop", action="supervisor.stop", **_told_of(error))
         for task in self._tasks:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=HURRY_SECONDS)
+        for task in self._tasks:
+            if not task.done():
+                self._accuse(task, "it goes on although it was cancelled", "service did not end")
+            elif not task.cancelled() and (failure := task.exception()) is not None:
+                # Those that stop in order return, or are cancelled.
+                self._accuse(task, failure, "service failed while it stopped")
 
     async def _stop_all(self, until: float, least: float) -> None:
         """Stop what has not been stopped, the last one first."""
@@ -203,7 +231,36 @@ class Supervisor:
             with bound_contextvars(service=service.name):
                 try:
                     await service.stop(max(until - loop.time(), least))
-                except Exception as error:
+                except (Exception, asyncio.CancelledError) as error:
+                    if is_own(error):
+                        raise
                     self._failed = True
-                    log.error("service did not stop", action="supervisor.stop", exc_info=error)
+                    log.error("service did not stop in order", action="supervisor.stop", **_told_of(error))
             self._started.pop()
+
+
+def _error(task: asyncio.Task[None]) -> BaseException | None:
+    """Why a task has ended; None if it returned."""
+    return asyncio.CancelledError() if task.cancelled() else task.exception()
+
+
+def _told_of(error: BaseException | str) -> dict[str, Any]:
+    """An error for the log. What was written for people needs no traceback."""
+    if isinstance(error, str):
+        return {"error": error}
+    told: dict[str, Any] = {"error": described(error)}
+    if not _is_plain(error):
+        told["exc_info"] = error
+    return told
+
+
+def _is_plain(error: BaseException) -> bool:
+    if isinstance(error, BaseExceptionGroup):
+        return all(map(_is_plain, error.exceptions))
+    return isinstance(error, InngestError | OSError)
+
+
+def _unheard(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """The last net: what failed in a task or a callback that nobody waits for."""
+    error = context.get("exception") or RuntimeError("unknown")
+    unexpected("unheard", error, message=str(context.get("message", "")))

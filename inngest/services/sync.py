@@ -25,7 +25,9 @@ from inngest.core.model.functions import App
 from inngest.core.sdk.registration import normalise_url
 from inngest.core.sdk.signing import sign
 from inngest.drivers.http import HttpClient, HttpError, HttpResponse, UnsupportedUrl
-from inngest.ports.engine import Registry
+from inngest.loops.background import forever, is_own
+from inngest.loops.trouble import unexpected
+from inngest.ports.engine import Registered
 
 log = structlog.get_logger("inngest.sync")
 
@@ -136,18 +138,22 @@ class AppSync:
 
     async def poll(self, *, every: float = POLL_SECONDS) -> None:
         """Ping all registered applications again and again, so that new code registers. Never returns."""
-        while True:
-            await asyncio.sleep(every)
-            urls = {normalise_url(app.url): app.url for app in await self._apps() if not app.archived}
-            await asyncio.gather(*map(self._observe, urls.values()))
+        await forever("sync.poll", self._poll, every=every)
+
+    async def _poll(self) -> None:
+        urls = {normalise_url(app.url): app.url for app in await self._apps() if not app.archived}
+        await asyncio.gather(*map(self._observe, urls.values()))
 
     async def discover(self, *, every: float = DISCOVERY_SECONDS) -> None:
         """Look for applications on the local host, on the ports without one that answers. Never returns."""
-        while True:
+
+        async def look() -> None:
             known = {normalise_url(app.url) for app in await self._apps()} - self._failing.keys()
             taken = {_local_port(url) for url in known}
             await asyncio.gather(*(self._probe(port) for port in self._ports if port not in taken))
             await asyncio.sleep(every)
+
+        await forever("sync.discover", look)
 
     async def _apps(self) -> Collection[App]:
         try:
@@ -190,6 +196,11 @@ class AppSync:
             return await self.ping(url, seconds=seconds)
         except StoreUnavailable as error:
             log.debug("registry is not readable", action="sync.ping", url=url, error=str(error))
+            return None
+        except (Exception, asyncio.CancelledError) as error:
+            if is_own(error):
+                raise
+            unexpected("sync.ping", error, url=url)
             return None
 
     def _tell(self, result: SyncResult) -> None:
@@ -297,7 +308,7 @@ def _object(body: bytes) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _arrived(before: Registry, after: Registry, urls: Iterable[str]) -> bool:
+def _arrived(before: Registered, after: Registered, urls: Iterable[str]) -> bool:
     """Whether a registration came in between, or was there already. An app may register under another URL
     than
     the one that was pinged.
@@ -309,11 +320,14 @@ def _arrived(before: Registry, after: Registry, urls: Iterable[str]) -> bool:
 
 
 def _local_port(url: str) -> int | None:
-    """The port of a normalised URL, if it is on this host."""
-    parts = urlsplit(url)
-    if parts.hostname != "localhost":
+    """The port of a normalised URL, if it is one and on this host."""
+    try:
+        parts = urlsplit(url)
+        if parts.hostname != "localhost":
+            return None
+        return parts.port or (443 if parts.scheme == "https" else 80)
+    except ValueError:
         return None
-    return parts.port or (443 if parts.scheme == "https" else 80)
 
 
 async def _is_open(port: int) -> bool:

@@ -45,7 +45,11 @@ class Task:
         try:
             await asyncio.shield(self._running)
         except asyncio.CancelledError:
-            self._running.cancel()
+            if not self._running.done():
+                self._running.cancel()
+                await asyncio.wait({self._running})
+            if not self._running.cancelled() and (error := self._running.exception()) is not None:
+                raise error from None
             raise
 
     async def stop(self, grace: float) -> None:

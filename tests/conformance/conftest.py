@@ -15,8 +15,9 @@ import pytest
 from engine_bench import Bench
 from redis_places import redis_engine, redis_stream
 from sqlite_places import sqlite_engine, sqlite_stream
+from streams import Restartable
 
-from inngest.backends.memory.engine import MemoryEngineStore
+from inngest.backends.memory.engine import MemoryEngineStore, wall_clock
 from inngest.backends.memory.stream import MemoryEventStream
 from inngest.ports.engine import EngineStore
 from inngest.ports.stream import EventStream
@@ -27,8 +28,8 @@ S = TypeVar("S", covariant=True)
 class Place(Protocol[S]):
     """Where a backend keeps its data."""
 
-    def store(self) -> S:
-        """A new store, not opened, on the data of this place."""
+    def store(self, clock: Callable[[], int] = wall_clock) -> S:
+        """A new store, not opened, on the data of this place. ``clock`` gives the time of an engine store."""
 
     async def crash(self) -> None:
         """End the stores made so far without any farewell, as far as one process can."""
@@ -52,8 +53,11 @@ class Backend(Generic[S]):
 class _Memory(Generic[S]):
     """Nothing outlives a store in memory."""
 
-    def __init__(self, make: Callable[[], S]) -> None:
-        self.store = make
+    def __init__(self, make: Callable[[Callable[[], int]], S]) -> None:
+        self._make = make
+
+    def store(self, clock: Callable[[], int] = wall_clock) -> S:
+        return self._make(clock)
 
     async def crash(self) -> None:
         raise AssertionError("a store in memory does not come back")
@@ -66,7 +70,7 @@ async def memory_engine(_: Path) -> AsyncIterator[Place[EngineStore]]:
 
 @asynccontextmanager
 async def memory_stream(_: Path) -> AsyncIterator[Place[EventStream]]:
-    yield _Memory(MemoryEventStream)
+    yield _Memory(lambda _: MemoryEventStream())
 
 
 ENGINES: dict[str, Backend[EngineStore]] = {
@@ -128,3 +132,12 @@ async def stream(stream_place: Place[EventStream]) -> AsyncIterator[EventStream]
         yield made
     finally:
         await made.close()
+
+
+@pytest.fixture
+async def durable_stream(stream_place: Place[EventStream]) -> AsyncIterator[Restartable]:
+    """The same, for tests that end it and begin anew."""
+    restartable = Restartable(stream_place)
+    await restartable.start()
+    yield restartable
+    await restartable.stream.close()

@@ -6,21 +6,12 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import builders
+
 from inngest.core.model.events import Event
 from inngest.core.model.functions import App, Concurrency, Function, Throttle
 from inngest.core.model.history import History, What
-from inngest.core.model.runs import (
-    Cell,
-    Item,
-    Kind,
-    Leased,
-    Partition,
-    Pause,
-    PauseKind,
-    Queue,
-    Run,
-    start_job,
-)
+from inngest.core.model.runs import Cell, Item, Kind, Leased, Partition, Pause, Queue, Run
 from inngest.core.model.transition import (
     Committed,
     Complete,
@@ -29,11 +20,13 @@ from inngest.core.model.transition import (
     Enqueue,
     Lease,
     Transition,
+    lease_of,
 )
-from inngest.ports.engine import Take, Work
+from inngest.ports.engine import EngineStore, Take, Work
 
 FN = "fn-a"
 OTHER = "fn-b"
+WORKER = "worker"
 LEASE = 30_000
 MARGIN = 2_000
 """A lease that ran out may be noticed this much (ms) later."""
@@ -41,7 +34,9 @@ HOUR = 3_600_000
 
 
 class Bench:
-    """A store under test. ``now`` is the time of all that is done with it, until a test moves it."""
+    """A store under test. ``now`` is the time of the store and of all that is done with it, until a test
+    moves it.
+    """
 
     def __init__(self, place: Any) -> None:
         self.place = place
@@ -49,8 +44,11 @@ class Bench:
         self._serial = 0
 
     async def start(self) -> None:
-        self.store = self.place.store()
+        self.store: EngineStore = self.place.store(self.clock)
         await self.store.open()
+
+    def clock(self) -> int:
+        return self.now
 
     async def reopen(self, *, crash: bool = False) -> None:
         """Close the store, or crash it, and open another on the same data."""
@@ -80,7 +78,7 @@ class Bench:
         take: bool = False,
     ) -> Committed:
         transition = Transition(fn=fn, run=run, effects=list(effects), lease=_lease(lease))
-        taking = Take(now=self.now, until=self.now + LEASE) if take else None
+        taking = Take(WORKER, LEASE) if take else None
         (committed,) = await self.store.commit([transition], take=taking)
         return committed
 
@@ -91,7 +89,7 @@ class Bench:
         """A run, with its start item unless ``start`` is False."""
         if run is None:
             run = self.run(**fields)
-        effects: list[Effect] = [CreateRun(run=run, key_until=self.now + HOUR)]
+        effects: list[Effect] = [CreateRun(run=run, claim=HOUR)]
         if start:
             effects.append(Enqueue(item=self.item(run, Kind.START), when=0))
         assert all(await self.won(*effects, run=run.id, fn=run.fn))
@@ -104,91 +102,117 @@ class Bench:
 
     # -- the queue --
 
-    async def work(self, limit: int = 100, *, queue: Queue = Queue.EXECUTOR) -> Work:
-        return await self.store.lease(queue, limit, self.now, self.now + LEASE)
+    async def work(
+        self, limit: int = 100, *, queue: Queue = Queue.EXECUTOR, worker: str = WORKER, **more: Any
+    ) -> Work:
+        return await self.store.lease(queue, limit, LEASE, worker, **more)
 
-    async def lease(self, limit: int = 100, *, queue: Queue = Queue.EXECUTOR) -> list[Leased]:
-        return (await self.work(limit, queue=queue)).items
+    async def lease(self, limit: int = 100, **more: Any) -> list[Leased]:
+        return (await self.work(limit, **more)).items
 
-    async def one(self, *, queue: Queue = Queue.EXECUTOR) -> Leased:
+    async def one(self, **more: Any) -> Leased:
         """The only item that can be leased."""
-        (leased,) = await self.lease(queue=queue)
+        (leased,) = await self.lease(**more)
         return leased
 
-    async def jobs(self, limit: int = 100, *, queue: Queue = Queue.EXECUTOR) -> list[str]:
-        return [leased.item.job for leased in await self.lease(limit, queue=queue)]
+    async def jobs(self, limit: int = 100, **more: Any) -> list[str]:
+        return [leased.item.job for leased in await self.lease(limit, **more)]
 
     def expire(self) -> None:
         """Let all leases run out."""
         self.now += LEASE + MARGIN
 
+    # -- what there is --
+
+    async def state(self, run: str, fn: str = FN) -> Run | None:
+        return await self.store.run(fn, run)
+
+    async def item_of(self, job: str, fn: str = FN) -> Item | None:
+        return await self.store.item(fn, job)
+
+    async def items(self, run: str, fn: str = FN) -> list[Item]:
+        return await self.store.items(fn, run)
+
+    async def runs(self, low: int = 0, high: int = 1 << 60, fn: str = FN) -> list[Run]:
+        """The runs of a function that have not ended, page by page."""
+        found: list[Run] = []
+        cursor = ""
+        while True:
+            page = await self.store.runs(fn, low, high, cursor, 100)
+            found += page.found
+            cursor = page.cursor
+            if not cursor:
+                return found
+
+    async def pauses(self, event: Event) -> list[Pause]:
+        """All pauses that an event can meet."""
+        (page,) = await self.store.first_pauses([event], 100)
+        found = page.found
+        while page.cursor:
+            page = await self.store.pauses(event, page.cursor, 100)
+            found = found + page.found
+        return found
+
+    async def orphans(self, age: int = 0) -> list[str]:
+        """The ids of the runs older than ``age`` that nothing will ever move."""
+        found: list[str] = []
+        cursor = ""
+        while True:
+            page = await self.store.orphans(age, cursor, 100)
+            found += [run.id for run in page.found]
+            cursor = page.cursor
+            if not cursor:
+                return found
+
+    async def holder(self, lock: str, fn: str = FN) -> str | None:
+        (holder,) = await self.store.lock_holders([(fn, lock)])
+        return holder
+
+    async def events(self, limit: int = 100) -> list[bytes]:
+        """What the outbox of events holds."""
+        return (await self.store.events.take(limit)).entries
+
+    async def told(self, limit: int = 100) -> list[History]:
+        """What the outbox of history holds."""
+        return (await self.store.history.take(limit)).entries
+
     # -- things --
 
     def run(self, id: str = "", fn: str = FN, *, fields: dict[str, Any] | None = None, **more: Any) -> Run:  # noqa: A002
+        """Runs that are made later have greater ids."""
         number = self.serial()
-        id = id or f"run-{number:04}"  # noqa: A001
-        values: dict[str, Any] = {
-            "slug": fn,
-            "app": "app",
-            "events": [b'{"name":"a","data":{}}'],
-            "event_ids": [f"event-{number}"],
-            "key": f"key-{number}",
-            "created": self.now,
-            "start": partition(fn, "s"),
-            "work": partition(fn, "w"),
-        }
-        return Run(id=id, fn=fn, **(values | (fields or {}) | more))
+        named = {"key": f"key-{number}", "event_ids": [f"event-{number}"]}
+        return builders.run(id or f"run-{number:04}", fn, at=self.now, **(named | (fields or {}) | more))
 
     def item(self, run: Run | None, kind: Kind = Kind.DISCOVER, job: str = "", **fields: Any) -> Item:
         """An item that is due now. Those of a run go where the run's items of this kind go."""
-        fn = run.fn if run is not None else fields.pop("fn", FN)
-        default = start_job(run.id) if run is not None and kind is Kind.START else f"job-{self.serial()}"
-        values: dict[str, Any] = {
-            "due": self.now,
-            "score": self.now,
-            "queued": self.now,
-            "partition": run.partition(kind).id if run is not None else f"{fn}/r",
-        }
-        return Item(
-            job=job or default,
-            kind=kind,
-            fn=fn,
-            run=run.id if run is not None else "",
-            **(values | fields),
-        )
+        return builders.item(run, kind, job, at=self.now, **({"fn": FN} | fields))
 
     def enqueue(self, run: Run | None, kind: Kind = Kind.DISCOVER, job: str = "", **fields: Any) -> Enqueue:
         into = None if run is not None else runner_partition(fields.get("fn", FN))
         return Enqueue(item=self.item(run, kind, job, **fields), partition=into)
 
     def pause(self, run: Run, step: str = "s1", event: str = "app/go", **fields: Any) -> Pause:
-        values: dict[str, Any] = {
-            "kind": PauseKind.EVENT,
-            "created": self.now,
-            "expires": self.now + HOUR,
-            "timeout_job": f"{run.id}:timeout:{step}",
-            "partition": run.work.id,
-        }
-        return Pause(
-            id=f"{run.id}:{step}", fn=run.fn, run=run.id, event=event, step=step, **(values | fields)
-        )
+        return builders.pause(run, step, event, at=self.now, **fields)
 
     def history(self, run: str = "run", **fields: Any) -> History:
-        return History(what=What.ATTEMPT, run=run, fn=FN, at=self.now, **fields)
+        return History(id=f"entry-{self.serial()}", what=What.ATTEMPT, run=run, fn=FN, at=self.now, **fields)
 
-    def event(self, name: str = "app/go", data: bytes = b"{}", id: str = "") -> Event:  # noqa: A002
-        from msgspec import Raw
-
-        id = id or f"event-{self.serial()}"  # noqa: A001
-        return Event(id=id, name=name, ts=self.now, received=self.now, data=Raw(data))
+    def event(self, name: str = "app/go", data: bytes = b"{}", id: str = "", **fields: Any) -> Event:  # noqa: A002
+        return builders.event(name, data, id, at=self.now, **fields)
 
 
 def _lease(lease: Leased | Lease | None) -> Lease | None:
-    return Lease(lease.item.job, lease.item.epoch) if isinstance(lease, Leased) else lease
+    return token(lease) if isinstance(lease, Leased) else lease
 
 
 def token(leased: Leased) -> Lease:
-    return Lease(leased.item.job, leased.item.epoch)
+    return lease_of(leased.item)
+
+
+def due_in(work: Work) -> int | None:
+    """In how many ms more can fall due by itself."""
+    return None if work.next_in is None else round(work.next_in * 1000)
 
 
 def partition(fn: str, suffix: str, *cells: Cell, **fields: Any) -> Partition:

@@ -11,20 +11,24 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import cache
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 import pytest
 from redis import Redis
 from redis.exceptions import RedisError
 
-from inngest.backends.redis.engine import RedisEngineStore
+from inngest.backends.memory.engine import wall_clock
 from inngest.backends.redis.stream import RedisEventStream
+
+if TYPE_CHECKING:
+    from inngest.backends.redis.engine import RedisEngineStore
 
 
 class _Closable(Protocol):
     async def close(self) -> None: ...
 
 
+Clock = Callable[[], int]
 S = TypeVar("S", bound=_Closable)
 
 STARTING = 30
@@ -77,12 +81,12 @@ def server() -> str:
 class RedisPlace(Generic[S]):
     """The server outlives its clients: a crash is that of the process that holds the store."""
 
-    def __init__(self, make: Callable[[str], S]) -> None:
+    def __init__(self, make: Callable[[str, Clock], S]) -> None:
         self._make = make
         self._stores: list[S] = []
 
-    def store(self) -> S:
-        store = self._make(server())
+    def store(self, clock: Clock = wall_clock) -> S:
+        store = self._make(server(), clock)
         self._stores.append(store)
         return store
 
@@ -107,6 +111,12 @@ async def kill(stream: RedisEventStream) -> None:
     await stream.close()
 
 
+def engine_at(url: str, clock: Clock = wall_clock) -> RedisEngineStore:
+    from inngest.backends.redis.engine import RedisEngineStore
+
+    return RedisEngineStore(url, clock=clock)
+
+
 def empty() -> None:
     with Redis.from_url(server()) as client:
         client.flushall()
@@ -115,7 +125,7 @@ def empty() -> None:
 @asynccontextmanager
 async def redis_engine(_: Path) -> AsyncIterator[RedisPlace[RedisEngineStore]]:
     empty()
-    yield RedisPlace(RedisEngineStore)
+    yield RedisPlace(engine_at)
 
 
 DEAD_AFTER = 0.5
@@ -124,4 +134,4 @@ DEAD_AFTER = 0.5
 @asynccontextmanager
 async def redis_stream(_: Path) -> AsyncIterator[RedisStreamPlace]:
     empty()
-    yield RedisStreamPlace(lambda url: RedisEventStream(url, dead_after=DEAD_AFTER))
+    yield RedisStreamPlace(lambda url, _: RedisEventStream(url, dead_after=DEAD_AFTER))

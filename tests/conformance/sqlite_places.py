@@ -8,17 +8,19 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from inngest.backends.memory.engine import wall_clock
 from inngest.backends.sqlite.engine import SqliteEngineStore
 from inngest.backends.sqlite.journal import Journal
 from inngest.backends.sqlite.stream import SqliteEventStream
 
+Clock = Callable[[], int]
 S = TypeVar("S", SqliteEngineStore, SqliteEventStream)
 
 
 class SqlitePlace(Generic[S]):
     """A folder. A crash goes on with a copy of the files as they are: that is what the kernel would keep."""
 
-    def __init__(self, folder: Path, make: Callable[[Journal], S]) -> None:
+    def __init__(self, folder: Path, make: Callable[[Journal, Clock], S]) -> None:
         self._folder = folder
         self._make = make
         self._crashes = 0
@@ -28,8 +30,8 @@ class SqlitePlace(Generic[S]):
     def path(self) -> Path:
         return self._folder / str(self._crashes) / "engine.db"
 
-    def store(self) -> S:
-        store = self._make(Journal(self.path))
+    def store(self, clock: Clock = wall_clock) -> S:
+        store = self._make(Journal(self.path), clock)
         self._stores.append(store)
         return store
 
@@ -48,4 +50,4 @@ async def sqlite_engine(folder: Path) -> AsyncIterator[SqlitePlace[SqliteEngineS
 
 @asynccontextmanager
 async def sqlite_stream(folder: Path) -> AsyncIterator[SqlitePlace[SqliteEventStream]]:
-    yield SqlitePlace(folder, SqliteEventStream)
+    yield SqlitePlace(folder, lambda journal, _: SqliteEventStream(journal))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from engine_bench import Bench, runner_partition, token
+from engine_bench import Bench, due_in, runner_partition, token
 
 from inngest.core.model.runs import Kind, Leased, Queue
-from inngest.core.model.transition import Collect, Drop
+from inngest.core.model.transition import Collect, Drop, Effect, Once
 
 PERIOD = 10_000
 
@@ -31,7 +31,6 @@ def _collect(
         partition=runner_partition(item.fn),
         event=event,
         ts=ts,
-        now=engine.now,
         last=kind is Kind.DEBOUNCE,
         **more,
     )
@@ -109,15 +108,16 @@ async def test_keys_have_batches_of_their_own(engine: Bench) -> None:
     assert sorted(await _collected(engine)) == [["a", "c"], ["b"]]
 
 
-async def test_a_token_goes_into_one_batch_once(engine: Bench) -> None:
-    first = _collect(engine, "a", max_size=10, token="event", token_ttl=60_000)
-    assert await engine.won(first) == [True]
-    assert await engine.won(_collect(engine, "a", max_size=10, token="event", token_ttl=60_000)) == [False]
+async def test_an_event_goes_into_one_batch_once_however_late_it_comes_again(engine: Bench) -> None:
+    def decide() -> list[Effect]:
+        return [Once(key="event", at=engine.now), _collect(engine, "a", max_size=10, when=0)]
+
+    assert await engine.won(*decide()) == [True, True]
+    assert await engine.won(*decide()) == [False, False]
     engine.now += PERIOD
     assert await _collected(engine) == [["a"]]
-    assert await engine.won(_collect(engine, "a", max_size=10, token="event", token_ttl=60_000)) == [False]
-    engine.now += 60_000
-    assert await engine.won(_collect(engine, "a", max_size=10, token="event", token_ttl=60_000)) == [True]
+    engine.now += 365 * 24 * 3_600_000
+    assert await engine.won(*decide()) == [False, False]
 
 
 async def test_a_leased_batch_is_closed(engine: Bench) -> None:
@@ -134,7 +134,7 @@ async def test_a_batch_that_is_handed_back_stays_closed(engine: Bench) -> None:
     await engine.commit(_collect(engine, "a", max_size=10))
     engine.now += PERIOD
     leased = await engine.one(queue=Queue.RUNNER)
-    await engine.store.hand_back([token(leased)], engine.now)
+    await engine.store.hand_back([token(leased)])
     await engine.commit(_collect(engine, "b", max_size=10))
     assert await _collected(engine) == [["a"]]
 
@@ -189,16 +189,16 @@ async def test_a_debounce_waits_no_longer_than_its_bound(engine: Bench) -> None:
     assert await _collected(engine) == [["b"]]
 
 
-async def test_a_debounce_at_its_bound_gives_each_event_a_second(engine: Bench) -> None:
+async def test_events_that_never_cease_do_not_move_a_debounce_beyond_its_bound(engine: Bench) -> None:
     await engine.commit(_debounce(engine, "a", ts=1, bound=15_000))
-    engine.now += 9_000
-    await engine.commit(_debounce(engine, "b", ts=2, bound=15_000))
-    engine.now += 5_500
-    await engine.commit(_debounce(engine, "c", ts=3, bound=15_000))
+    for ts in range(2, 16):
+        engine.now += 1_000
+        await engine.commit(_debounce(engine, f"e{ts}", ts=ts, bound=15_000))
+        assert await _collected(engine) == []
     engine.now += 999
-    assert await _collected(engine) == []
+    await engine.commit(_debounce(engine, "last", ts=16, bound=15_000))
     engine.now += 1
-    assert await _collected(engine) == [["c"]]
+    assert await _collected(engine) == [["last"]]
 
 
 async def test_a_leased_debounce_is_closed(engine: Bench) -> None:
@@ -224,7 +224,7 @@ async def test_an_open_collector_is_a_queued_item(engine: Bench) -> None:
     collect = _collect(engine, "a", max_size=10)
     await engine.commit(collect)
     assert (await engine.store.stats()).queued == 1
-    item = await engine.store.item(collect.item.job)
+    item = await engine.item_of(collect.item.job)
     assert item is not None
     assert (item.kind, item.due) == (Kind.BATCH, engine.now + PERIOD)
-    assert (await engine.work(queue=Queue.RUNNER)).next_due == engine.now + PERIOD
+    assert due_in(await engine.work(queue=Queue.RUNNER)) == PERIOD

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
 from engine_bench import FN, HOUR, Bench, function, partition, runner_partition
 
 from inngest.core.model.functions import Throttle
-from inngest.core.model.runs import Cell, Kind, PauseKind, Queue, RunStatus, signal_name
+from inngest.core.model.runs import Cell, Kind, Leased, PauseKind, Queue, RunStatus, signal_name
 from inngest.core.model.transition import (
     Admit,
     Adopt,
@@ -17,10 +19,12 @@ from inngest.core.model.transition import (
     CreateRun,
     Discover,
     Drop,
+    Effect,
     Emit,
     EndRun,
     Enqueue,
     ForcePlan,
+    Once,
     PutPause,
     Record,
     ResetAttempts,
@@ -48,11 +52,11 @@ async def test_a_run_with_its_steps(engine: Bench, crash: bool) -> None:
     head = [Begin(at=5), Adopt(version=2), ForcePlan(), Await(steps=["a", "b"])]
     steps = [SaveStep(step="b", value=b'"\xc3\xa9"'), SaveStep(step="z", value=b"1")]
     await engine.commit(*head, *steps, run=run.id)
-    before = await engine.store.run(run.id)
+    before = await engine.state(run.id)
     assert before is not None
     before = before.copy()
     await engine.reopen(crash=crash)
-    after = await engine.store.run(run.id)
+    after = await engine.state(run.id)
     assert after is not None
     assert (after.stack, after.steps, after.pending) == (["b", "z"], before.steps, {"a"})
     after.revision = before.revision
@@ -109,7 +113,7 @@ async def test_completed_dropped_and_retried_items(engine: Bench, crash: bool) -
     await engine.commit(retry, run=run.id, lease=first)
     await engine.complete(second)
     await engine.reopen(crash=crash)
-    (item,) = await engine.store.items(run.id)
+    (item,) = await engine.items(run.id)
     assert (item.job, item.due, item.attempt, item.payload) == ("a", engine.now + 1000, 2, b"p")
     assert await engine.lease() == []
     for job in "bc":
@@ -121,7 +125,7 @@ async def test_progress(engine: Bench, crash: bool) -> None:
     run = await engine.create()
     await engine.commit(Retry(due=engine.now, attempt=3), run=run.id, lease=await engine.one())
     leased = await engine.one()
-    reset = ResetAttempts(job=leased.item.job, epoch=leased.item.epoch, until=engine.now + HOUR)
+    reset = ResetAttempts(job=leased.item.job, epoch=leased.item.epoch, ms=HOUR)
     await engine.commit(SaveStep(step="a", value=b"1"), reset, run=run.id, lease=leased)
     await engine.reopen(crash=crash)
     engine.now += HOUR
@@ -139,22 +143,22 @@ async def test_the_end_of_a_run(engine: Bench, crash: bool) -> None:
     await engine.reopen(crash=crash)
     stats = await engine.store.stats()
     assert (stats.runs, stats.queued, stats.leased, stats.pauses) == (0, 0, 0, 0)
-    assert await engine.won(Unclaimed(key="key", now=engine.now)) == [False]
-    assert await engine.won(Unclaimed(key="key", now=engine.now + HOUR)) == [True]
+    assert await engine.won(Unclaimed(key="key")) == [False]
+    engine.now += HOUR
+    assert await engine.won(Unclaimed(key="key")) == [True]
 
 
 async def test_claims_locks_and_limits(engine: Bench, crash: bool) -> None:
     run = engine.run(key="key", lock="lock")
-    create = CreateRun(run=run, key_until=engine.now + HOUR, when=0)
-    await engine.commit(TakeLock(key="lock"), create, run=run.id)
-    admit = Admit(key="rate", params=gcra.rate_limit(1, HOUR), now=engine.now, token="t", token_ttl=1000)
+    create = CreateRun(run=run, claim=HOUR, when=0)
+    await engine.commit(TakeLock(key="lock", order="1"), create, run=run.id)
+    admit = Admit(key="rate", params=gcra.rate_limit(1, HOUR))
     assert await engine.won(admit) == [True]
     await engine.reopen(crash=crash)
-    assert await engine.store.lock_holder("lock") == run.id
-    assert await engine.won(Unclaimed(key="key", now=engine.now)) == [False]
-    other = Admit(key="rate", params=admit.params, now=engine.now)
-    assert await engine.won(admit, other) == [True, False]
-    assert await engine.won(TakeLock(key="lock"), run="another") == [False]
+    assert await engine.holder("lock") == run.id
+    assert await engine.won(Unclaimed(key="key")) == [False]
+    assert await engine.won(admit) == [False]
+    assert await engine.won(TakeLock(key="lock", order="1"), run="another") == [False]
 
 
 async def test_pauses(engine: Bench, crash: bool) -> None:
@@ -165,9 +169,9 @@ async def test_pauses(engine: Bench, crash: bool) -> None:
     await engine.commit(TakePause(id=taken.id), run=run.id)
     await engine.reopen(crash=crash)
     event = engine.event(data=b'{"id":"x"}')
-    assert await engine.store.pauses([event]) == [[kept]]
+    assert await engine.pauses(event) == [kept]
     assert await engine.won(PutPause(pause=kept), TakePause(id=kept.id), run=run.id) == [False, True]
-    assert await engine.store.items(run.id) == []
+    assert await engine.items(run.id) == []
 
 
 async def test_a_replaced_wait_stays_replaced(engine: Bench, crash: bool) -> None:
@@ -194,7 +198,7 @@ async def test_pending_steps_and_the_discovery_after_them(engine: Bench, crash: 
     assert await engine.won(SaveStep(step="b", value=b"1"), discover, discover, run=run.id) == [
         True, True, False,
     ]  # fmt: skip
-    state = await engine.store.run(run.id)
+    state = await engine.state(run.id)
     assert state is not None
     assert not state.force_plan
     assert await engine.jobs() == ["d"]
@@ -214,90 +218,129 @@ async def test_the_registry(engine: Bench, crash: bool) -> None:
 async def test_the_outbox(engine: Bench, crash: bool) -> None:
     entries = [engine.history(str(n), info={"n": n}) for n in range(3)]
     await engine.commit(*[Emit(event=b"%d" % n) for n in range(3)], *[Record(entry=e) for e in entries])
-    await engine.store.ack_events((await engine.store.outbox_events(1)).token)
-    await engine.store.ack_history((await engine.store.outbox_history(1)).token)
+    await engine.store.events.ack((await engine.store.events.take(1)).token)
+    await engine.store.history.ack((await engine.store.history.take(1)).token)
     await engine.commit()
     await engine.reopen(crash=crash)
     # An acknowledgement may be lost, never what was not acknowledged.
-    assert (await engine.store.outbox_events(10)).events[-2:] == [b"1", b"2"]
-    assert (await engine.store.outbox_history(10)).entries[-2:] == entries[1:]
+    assert (await engine.events(10))[-2:] == [b"1", b"2"]
+    assert (await engine.told(10))[-2:] == entries[1:]
     await engine.commit(Emit(event=b"3"))
-    assert (await engine.store.outbox_events(10)).events[-3:] == [b"1", b"2", b"3"]
+    assert (await engine.events(10))[-3:] == [b"1", b"2", b"3"]
 
 
 async def test_an_older_acknowledgement_takes_nothing_back(engine: Bench) -> None:
     entries = [engine.history(run="r") for _ in range(3)]
     await engine.commit(*[Emit(event=b"%d" % n) for n in range(3)], *[Record(entry=e) for e in entries])
-    older, newer = await engine.store.outbox_events(1), await engine.store.outbox_events(3)
-    older_history, newer_history = await engine.store.outbox_history(1), await engine.store.outbox_history(3)
+    older, newer = await engine.store.events.take(1), await engine.store.events.take(3)
+    older_history, newer_history = await engine.store.history.take(1), await engine.store.history.take(3)
     for token in (newer.token, older.token, 0):
-        await engine.store.ack_events(token)
+        await engine.store.events.ack(token)
     for token in (newer_history.token, older_history.token, 0):
-        await engine.store.ack_history(token)
+        await engine.store.history.ack(token)
     await engine.reopen()
     assert (await engine.store.stats()).outbox == 0
 
 
 async def test_acknowledged_outbox_entries_stay_gone_after_an_orderly_restart(engine: Bench) -> None:
     await engine.commit(Emit(event=b"1"), Record(entry=engine.history()))
-    await engine.store.ack_events((await engine.store.outbox_events(1)).token)
-    await engine.store.ack_history((await engine.store.outbox_history(1)).token)
+    await engine.store.events.ack((await engine.store.events.take(1)).token)
+    await engine.store.history.ack((await engine.store.history.take(1)).token)
     await engine.reopen()
     assert (await engine.store.stats()).outbox == 0
 
 
 async def test_schedules(engine: Bench, crash: bool) -> None:
-    def crons(*names: str) -> SetCrons:
+    def crons(version: int, *names: str) -> SetCrons:
         items = [engine.item(None, Kind.CRON, f"cron:{n}", name=n, due=engine.now + 1000) for n in names]
-        return SetCrons(items=items, partition=runner_partition(FN))
+        return SetCrons(items=items, partition=runner_partition(FN), version=version)
 
-    await engine.commit(crons("a", "b"))
+    await engine.commit(crons(2, "a", "b"))
     await engine.reopen(crash=crash)
-    await engine.commit(crons("b", "c"))
+    assert await engine.won(crons(1, "old"), crons(2, "b", "c")) == [False, True]
     engine.now += 1000
     assert sorted(await engine.jobs(queue=Queue.RUNNER)) == ["cron:b", "cron:c"]
 
 
-async def test_collectors(engine: Bench, crash: bool) -> None:
-    def collect(name: str, **more: object) -> Collect:
-        event = msgspec.json.encode({"name": name, "ts": 1})
-        job = f"collector-{engine.serial()}"
-        item = engine.item(None, Kind.BATCH, job, due=engine.now + 1000, payload=b"[" + event + b"]")
-        return Collect(
-            key="k", item=item, partition=runner_partition(FN), event=event, ts=1, now=engine.now,
-            max_size=3, token=name, token_ttl=HOUR, **more,  # type: ignore[arg-type]
-        )  # fmt: skip
+def _collect(engine: Bench, name: str, kind: Kind = Kind.BATCH, **more: Any) -> Collect:
+    event = msgspec.json.encode({"name": name, "ts": 1})
+    job = f"collector-{engine.serial()}"
+    item = engine.item(None, kind, job, due=engine.now + 1000, payload=b"[" + event + b"]")
+    values: dict[str, Any] = {"max_size": 3} if kind is Kind.BATCH else {"last": True}
+    return Collect(key="k", item=item, partition=runner_partition(FN), event=event, ts=1, **(values | more))
 
-    assert await engine.won(collect("a"), collect("b")) == [True, True]
+
+def _collected(leased: Leased) -> list[str]:
+    return [event["name"] for event in msgspec.json.decode(leased.item.payload)]
+
+
+async def test_collectors(engine: Bench, crash: bool) -> None:
+    def collect(name: str) -> list[Effect]:
+        return [Once(key=name, at=engine.now), _collect(engine, name, when=0)]
+
+    assert await engine.won(*collect("a")) == await engine.won(*collect("b")) == [True, True]
     await engine.reopen(crash=crash)
-    assert await engine.won(collect("b"), collect("c"), collect("d")) == [False, True, True]
-    (full,) = await engine.lease(queue=Queue.RUNNER)
-    assert [event["name"] for event in msgspec.json.decode(full.item.payload)] == ["a", "b", "c"]
+    assert await engine.won(*collect("b")) == [False, False]
+    for name in "cd":
+        assert await engine.won(*collect(name)) == [True, True]
+    full = await engine.one(queue=Queue.RUNNER)
+    assert _collected(full) == ["a", "b", "c"]
     await engine.reopen(crash=crash)
-    await engine.commit(collect("e"))
+    await engine.commit(*collect("e"))
     engine.now += 1000
     engine.expire()
-    payloads = [leased.item.payload for leased in await engine.lease(queue=Queue.RUNNER)]
-    names = sorted([event["name"] for event in msgspec.json.decode(raw)] for raw in payloads)
-    assert names == [["a", "b", "c"], ["d", "e"]]
+    found = sorted(_collected(leased) for leased in await engine.lease(queue=Queue.RUNNER))
+    assert found == [["a", "b", "c"], ["d", "e"]]
 
 
-async def test_a_leased_collector_stays_closed(engine: Bench, crash: bool) -> None:
-    def collect(name: str) -> Collect:
-        event = msgspec.json.encode({"name": name, "ts": 1})
-        job = f"collector-{engine.serial()}"
-        item = engine.item(None, Kind.DEBOUNCE, job, payload=b"[" + event + b"]")
-        return Collect(
-            key="k", item=item, partition=runner_partition(FN), event=event, ts=1, now=engine.now, last=True
-        )
+async def test_a_collector_fills_up_over_many_restarts(engine: Bench, crash: bool) -> None:
+    for name in "abcdef":
+        await engine.commit(_collect(engine, name, max_size=6))
+        await engine.reopen(crash=crash)
+    assert _collected(await engine.one(queue=Queue.RUNNER)) == list("abcdef")
 
-    await engine.commit(collect("a"))
+
+async def test_a_batch_is_full_by_bytes_after_a_restart(engine: Bench, crash: bool) -> None:
+    size = len(msgspec.json.encode({"name": "a", "ts": 1}))
+    bytes_of_two: dict[str, Any] = {"max_size": 100, "max_bytes": 2 * size + 2}
+    await engine.commit(_collect(engine, "a", **bytes_of_two))
+    await engine.reopen(crash=crash)
+    await engine.commit(_collect(engine, "b", **bytes_of_two), _collect(engine, "c", **bytes_of_two))
+    assert _collected(await engine.one(queue=Queue.RUNNER)) == ["a", "b"]
+
+
+async def test_a_debounce_has_its_last_event_and_its_bound(engine: Bench, crash: bool) -> None:
+    opened = engine.now
+    for name in ("a", "b", "c"):
+        await engine.commit(_collect(engine, name, Kind.DEBOUNCE, bound=2500))
+        await engine.reopen(crash=crash)
+        engine.now += 900
+    await engine.commit(_collect(engine, "d", Kind.DEBOUNCE, bound=2500))
+    assert engine.now > opened + 2500
+    assert _collected(await engine.one(queue=Queue.RUNNER)) == ["d"]
+
+
+async def test_a_completed_collector_leaves_nothing(engine: Bench, crash: bool) -> None:
+    await engine.commit(*[_collect(engine, name) for name in "abc"])
+    await engine.complete(await engine.one(queue=Queue.RUNNER))
+    await engine.reopen(crash=crash)
+    engine.expire()
+    assert await engine.lease(queue=Queue.RUNNER) == []
+    assert (await engine.store.stats()).queued == 0
+    await engine.commit(*[_collect(engine, name) for name in "def"])
+    assert _collected(await engine.one(queue=Queue.RUNNER)) == list("def")
+
+
+@pytest.mark.parametrize("kind", [Kind.BATCH, Kind.DEBOUNCE])
+async def test_a_leased_collector_stays_closed(engine: Bench, crash: bool, kind: Kind) -> None:
+    await engine.commit(_collect(engine, "a", kind))
+    engine.now += 1000
     await engine.one(queue=Queue.RUNNER)
     await engine.reopen(crash=crash)
-    await engine.commit(collect("b"))
+    await engine.commit(_collect(engine, "b", kind))
     engine.expire()
-    payloads = [leased.item.payload for leased in await engine.lease(queue=Queue.RUNNER)]
-    assert sorted(msgspec.json.decode(raw)[0]["name"] for raw in payloads) == ["a", "b"]
+    found = [_collected(leased) for leased in await engine.lease(queue=Queue.RUNNER)]
+    assert sorted(found) == [["a"], ["b"]]
 
 
 async def test_limits_hold_after_a_restart(engine: Bench, crash: bool) -> None:
@@ -366,7 +409,7 @@ async def test_nothing_of_a_stale_commit(engine: Bench, crash: bool) -> None:
     await engine.one()
     assert (await engine.complete(first, SaveStep(step="a", value=b"1"), Emit(event=b"1"))).stale
     await engine.reopen(crash=crash)
-    state = await engine.store.run(run.id)
+    state = await engine.state(run.id)
     assert state is not None
     assert not state.steps
     assert (await engine.store.stats()).outbox == 0

@@ -14,6 +14,7 @@ from inngest.core.model.transition import (
     Emit,
     EndRun,
     Enqueue,
+    EnqueueFirst,
     ForcePlan,
     PutPause,
     ResetAttempts,
@@ -100,7 +101,7 @@ async def test_a_dropped_item_is_not_leased(engine: Bench) -> None:
     ]
     engine.now += 1000
     assert await engine.lease() == []
-    assert await engine.store.items(run.id) == []
+    assert await engine.items(run.id) == []
 
 
 async def test_a_leased_item_is_not_dropped(engine: Bench) -> None:
@@ -114,15 +115,15 @@ async def test_an_item_of_another_run_is_not_dropped(engine: Bench) -> None:
     run, other = await engine.create(start=False), await engine.create(start=False)
     await engine.commit(engine.enqueue(other, job="theirs"), run=other.id)
     assert await engine.won(Drop(job="theirs"), run=run.id) == [False]
-    assert [item.job for item in await engine.store.items(other.id)] == ["theirs"]
+    assert [item.job for item in await engine.items(other.id)] == ["theirs"]
 
 
 async def test_a_completed_item_is_gone(engine: Bench) -> None:
     run = await engine.create()
     leased = await engine.one()
     assert (await engine.complete(leased)).won == [True]
-    assert await engine.store.item(leased.item.job) is None
-    assert await engine.store.items(run.id) == []
+    assert await engine.item_of(leased.item.job) is None
+    assert await engine.items(run.id) == []
     engine.expire()
     assert await engine.lease() == []
     assert (await engine.store.stats()).leased == 0
@@ -133,7 +134,7 @@ async def test_a_retried_item_comes_again_at_its_time(engine: Bench) -> None:
     leased = await engine.one()
     retry = Retry(due=engine.now + 5000, attempt=1)
     assert await engine.won(retry, run=run.id, lease=leased) == [True]
-    item = await engine.store.item(leased.item.job)
+    item = await engine.item_of(leased.item.job)
     assert item is not None
     assert (item.due, item.attempt, item.payload) == (engine.now + 5000, 1, b"")
     engine.now += 4999
@@ -181,10 +182,9 @@ async def test_progress_resets_the_attempts_of_the_leased_item(engine: Bench) ->
     run = await engine.create()
     await engine.commit(Retry(due=engine.now, attempt=3), run=run.id, lease=await engine.one())
     leased = await engine.one()
-    until = engine.now + 2 * LEASE
-    reset = ResetAttempts(job=leased.item.job, epoch=leased.item.epoch, until=until)
+    reset = ResetAttempts(job=leased.item.job, epoch=leased.item.epoch, ms=2 * LEASE)
     assert await engine.won(SaveStep(step="a", value=b"1"), reset, run=run.id, lease=leased) == [True, True]
-    item = await engine.store.item(leased.item.job)
+    item = await engine.item_of(leased.item.job)
     assert item is not None
     assert item.attempt == 0
 
@@ -192,12 +192,11 @@ async def test_progress_resets_the_attempts_of_the_leased_item(engine: Bench) ->
 async def test_progress_extends_the_lease(engine: Bench) -> None:
     run = await engine.create()
     leased = await engine.one()
-    until = engine.now + 3 * LEASE
-    reset = ResetAttempts(job=leased.item.job, epoch=leased.item.epoch, until=until)
+    reset = ResetAttempts(job=leased.item.job, epoch=leased.item.epoch, ms=3 * LEASE)
     await engine.commit(reset, run=run.id, lease=leased)
     engine.expire()
     assert await engine.lease() == []
-    engine.now = until
+    engine.now += 2 * LEASE
     engine.expire()
     assert (await engine.one()).item.job == leased.item.job
 
@@ -205,7 +204,7 @@ async def test_progress_extends_the_lease(engine: Bench) -> None:
 async def test_progress_never_shortens_the_lease(engine: Bench) -> None:
     run = await engine.create()
     leased = await engine.one()
-    reset = ResetAttempts(job=leased.item.job, epoch=leased.item.epoch, until=engine.now + 1)
+    reset = ResetAttempts(job=leased.item.job, epoch=leased.item.epoch, ms=1)
     assert await engine.won(reset, run=run.id, lease=leased) == [True]
     engine.now += LEASE - 1
     assert await engine.lease() == []
@@ -216,10 +215,10 @@ async def test_progress_under_another_lease_loses(engine: Bench) -> None:
     first = await engine.one()
     engine.expire()
     second = await engine.one()
-    reset = ResetAttempts(job=first.item.job, epoch=first.item.epoch, until=engine.now + HOUR)
+    reset = ResetAttempts(job=first.item.job, epoch=first.item.epoch, ms=HOUR)
     assert await engine.won(reset, run=run.id) == [False]
     await engine.complete(second)
-    reset = ResetAttempts(job=second.item.job, epoch=second.item.epoch, until=engine.now + HOUR)
+    reset = ResetAttempts(job=second.item.job, epoch=second.item.epoch, ms=HOUR)
     assert await engine.won(reset, run=run.id) == [False]
 
 
@@ -227,7 +226,7 @@ async def test_progress_of_an_item_that_is_not_leased_loses(engine: Bench) -> No
     run = await engine.create()
     leased = await engine.one()
     await engine.commit(Retry(due=engine.now, attempt=3), run=run.id, lease=leased)
-    reset = ResetAttempts(job=leased.item.job, epoch=leased.item.epoch, until=engine.now + HOUR)
+    reset = ResetAttempts(job=leased.item.job, epoch=leased.item.epoch, ms=HOUR)
     assert await engine.won(reset, run=run.id) == [False]
     assert (await engine.one()).item.attempt == 3
 
@@ -272,7 +271,7 @@ async def test_a_discovery_loses_if_its_job_was_used(engine: Bench) -> None:
 async def test_a_discovery_is_queued_among_the_runs_work(engine: Bench) -> None:
     run = await engine.create(start=False)
     await engine.commit(Discover(item=engine.item(run, job="d")), run=run.id)
-    assert [item.partition for item in await engine.store.items(run.id)] == [run.work.id]
+    assert [item.partition for item in await engine.items(run.id)] == [run.work.id]
 
 
 async def test_forced_planning_before_version_two_lasts(engine: Bench) -> None:
@@ -284,7 +283,7 @@ async def test_forced_planning_before_version_two_lasts(engine: Bench) -> None:
             Discover(item=engine.item(run, job=f"d{version}")),
             run=run.id,
         )
-        state = await engine.store.run(run.id)
+        state = await engine.state(run.id)
         assert state is not None
         assert state.force_plan is not cleared
 
@@ -293,7 +292,7 @@ async def test_a_discovery_that_has_to_wait_leaves_planning_forced(engine: Bench
     run = await engine.create(start=False)
     effects = [Adopt(version=2), ForcePlan(), Await(steps=["a"]), Discover(item=engine.item(run))]
     assert await engine.won(*effects, run=run.id) == [True, True, True, False]
-    state = await engine.store.run(run.id)
+    state = await engine.state(run.id)
     assert state is not None
     assert state.force_plan
 
@@ -310,7 +309,7 @@ async def test_planning_stays_forced_while_anything_else_may_ask_for_a_call(engi
         await engine.commit(Adopt(version=2), ForcePlan(), other(run), run=run.id)
         discover = Discover(item=engine.item(run, job=f"d-{name}", race=True))
         assert await engine.won(discover, run=run.id) == [True]
-        state = await engine.store.run(run.id)
+        state = await engine.state(run.id)
         assert state is not None
         assert state.force_plan, name
 
@@ -323,7 +322,7 @@ async def test_the_end_of_forced_planning_heeds_neither_timeouts_of_the_run_nor_
     cancel = PutPause(pause=engine.pause(run, "", kind=PauseKind.CANCEL))
     await engine.commit(Adopt(version=2), ForcePlan(), timeout, cancel, run=run.id)
     await engine.complete(await engine.one(), Discover(item=engine.item(run)))
-    state = await engine.store.run(run.id)
+    state = await engine.state(run.id)
     assert state is not None
     assert not state.force_plan
 
@@ -336,21 +335,55 @@ async def test_a_discovery_that_loses_leaves_planning_forced(engine: Bench) -> N
         True,
         False,
     ]
-    state = await engine.store.run(run.id)
+    state = await engine.state(run.id)
     assert state is not None
     assert state.force_plan
+
+
+# -- the first that is free --
+
+
+async def test_of_several_items_the_first_is_queued_whose_job_was_never_used(engine: Bench) -> None:
+    run = await engine.create(start=False)
+    items = [engine.item(run, job=job) for job in "abc"]
+    await engine.commit(engine.enqueue(run, job="a"), run=run.id)
+    await engine.complete(await engine.one())
+    first = EnqueueFirst(items=items)
+    assert await engine.won(first, run=run.id) == [True]
+    assert [item.job for item in await engine.items(run.id)] == ["b"]
+    assert await engine.won(first, first, run=run.id) == [True, False]
+    assert await engine.jobs() == ["b", "c"]
+    assert await engine.won(first, run=run.id) == [False]
+
+
+async def test_without_items_or_a_run_there_is_no_first(engine: Bench) -> None:
+    run = await engine.create(start=False)
+    assert await engine.won(EnqueueFirst(items=[]), run=run.id) == [False]
+    await engine.commit(EndRun(status=RunStatus.FAILED), run=run.id)
+    assert await engine.won(EnqueueFirst(items=[engine.item(run)]), run=run.id) == [False]
+    assert await engine.lease() == []
+
+
+async def test_the_first_that_is_free_goes_where_the_runs_items_go_and_may_be_taken(engine: Bench) -> None:
+    run = await engine.create()
+    committed = await engine.complete(
+        await engine.one(), EnqueueFirst(items=[engine.item(run, job="next")]), take=True
+    )
+    assert committed.next is not None
+    assert committed.next.item.partition == run.work.id
 
 
 # -- schedules --
 
 
-def _crons(engine: Bench, *names: str, due: int | None = None) -> SetCrons:
+def _crons(engine: Bench, *names: str, due: int | None = None, version: int = 1) -> SetCrons:
     at = engine.now + HOUR if due is None else due
     return SetCrons(
         items=[
             engine.item(None, Kind.CRON, f"cron:{name}:{at}", name=name, due=at, score=at) for name in names
         ],
         partition=runner_partition(FN),
+        version=version,
     )
 
 
@@ -373,6 +406,30 @@ async def test_all_schedules_can_be_dropped(engine: Bench) -> None:
     assert (await engine.store.stats()).queued == 0
 
 
+async def test_schedules_of_an_older_registry_take_nothing_back(engine: Bench) -> None:
+    first = engine.now + HOUR
+    assert await engine.won(_crons(engine, "new", version=3)) == [True]
+    assert await engine.won(_crons(engine, "old", version=2), _crons(engine, version=1)) == [False, False]
+    assert await engine.won(_crons(engine, "new", "more", due=first + 1, version=3)) == [True]
+    assert await _queued(engine) == [f"cron:more:{first + 1}", f"cron:new:{first}"]
+
+
+async def test_each_function_has_the_version_of_its_own_schedules(engine: Bench) -> None:
+    await engine.commit(_crons(engine, "a", version=7))
+    other = Item(job="other", kind=Kind.CRON, fn="fn-b", name="a", due=engine.now, partition="fn-b/r")
+    effect = SetCrons(items=[other], partition=runner_partition("fn-b"), version=2)
+    assert await engine.won(effect, fn="fn-b") == [True]
+
+
+async def test_a_tick_is_not_set_again_after_it_has_fired_for_an_older_registry(engine: Bench) -> None:
+    await engine.commit(_crons(engine, "a", due=engine.now, version=2))
+    await engine.complete(await engine.one(queue=Queue.RUNNER))
+    assert await engine.won(_crons(engine, "a", due=engine.now, version=1)) == [False]
+    assert await engine.lease(queue=Queue.RUNNER) == []
+    assert await engine.won(_crons(engine, "a", version=2)) == [True]
+    assert len(await _queued(engine)) == 1
+
+
 async def test_a_leased_tick_stays_and_is_not_doubled(engine: Bench) -> None:
     await engine.commit(_crons(engine, "a", due=engine.now))
     leased = await engine.one(queue=Queue.RUNNER)
@@ -387,7 +444,7 @@ async def test_a_leased_tick_stays_and_is_not_doubled(engine: Bench) -> None:
 
 async def test_schedules_of_other_functions_and_collectors_stay(engine: Bench) -> None:
     other = Item(job="other", kind=Kind.CRON, fn="fn-b", name="a", due=engine.now, partition="fn-b/r")
-    await engine.commit(SetCrons(items=[other], partition=runner_partition("fn-b")), fn="fn-b")
+    await engine.commit(SetCrons(items=[other], partition=runner_partition("fn-b"), version=1), fn="fn-b")
     await engine.commit(engine.enqueue(None, Kind.DEBOUNCE, "debounce"))
     await engine.commit(_crons(engine))
     assert await _queued(engine) == ["debounce", "other"]

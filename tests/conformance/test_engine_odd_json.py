@@ -61,7 +61,7 @@ async def test_what_applications_report_is_kept_or_is_a_failed_attempt(engine: B
         transition = advance(leased.run, fn, leased.item, answer, at, call=call)
         (committed,) = await engine.store.commit([transition])
         assert not committed.stale
-        state = await engine.store.run(run.id)
+        state = await engine.state(run.id)
         if isinstance(answer, Failure):  # the only attempt
             assert state is None
             continue

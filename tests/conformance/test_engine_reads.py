@@ -78,11 +78,11 @@ async def test_waiting_for_the_registry_looks_first_and_ends_by_itself(engine: B
 
 
 async def test_unknown_things_are_none(engine: Bench) -> None:
-    assert await engine.store.run("run") is None
-    assert await engine.store.item("job") is None
-    assert await engine.store.items("run") == []
-    assert await engine.store.lock_holder("lock") is None
-    assert await engine.store.runs(FN, 0, engine.now) == []
+    assert await engine.state("run") is None
+    assert await engine.item_of("job") is None
+    assert await engine.items("run") == []
+    assert await engine.holder("lock") is None
+    assert await engine.runs() == []
 
 
 async def test_runs_of_a_function_by_creation(engine: Bench) -> None:
@@ -94,7 +94,7 @@ async def test_runs_of_a_function_by_creation(engine: Bench) -> None:
     await engine.create(fn=OTHER)
 
     async def between(low: int, high: int) -> list[str]:
-        return [run.id for run in await engine.store.runs(FN, start + low, start + high)]
+        return [run.id for run in await engine.runs(start + low, start + high)]
 
     assert await between(0, 100) == ids
     assert await between(10, 30) == ids[1:3]
@@ -108,19 +108,19 @@ async def test_items_of_a_run_by_due_time(engine: Bench) -> None:
     for job, delay in (("far", 3000), ("near", 1000)):
         await engine.commit(engine.enqueue(run, Kind.SLEEP, job, due=engine.now + delay), run=run.id)
     await engine.create()
-    items = await engine.store.items(run.id)
+    items = await engine.items(run.id)
     assert [item.job for item in items] == [leased.item.job, "near", "far"]
-    found = await engine.store.item("near")
+    found = await engine.item_of("near")
     assert found == items[1]
-    assert (await engine.store.item(leased.item.job)) == leased.item
+    assert (await engine.item_of(leased.item.job)) == leased.item
 
 
 async def test_reading_changes_nothing(engine: Bench) -> None:
     run = await engine.create()
-    await engine.store.run(run.id)
-    await engine.store.items(run.id)
-    await engine.store.runs(FN, 0, engine.now + 1)
-    await engine.store.orphans(engine.now + 1)
+    await engine.state(run.id)
+    await engine.items(run.id)
+    await engine.runs()
+    await engine.orphans()
     assert len(await engine.lease()) == 1
 
 
@@ -131,13 +131,13 @@ async def test_an_event_meets_the_pauses_on_its_name(engine: Bench) -> None:
     run = await engine.create()
     for step, name in (("a", "app/one"), ("b", "app/two"), ("c", "app/one")):
         await engine.commit(PutPause(pause=engine.pause(run, step, name)), run=run.id)
-    one, two, three = await engine.store.pauses(
-        [engine.event("app/one"), engine.event("app/two"), engine.event("app/three")]
-    )
-    assert sorted(pause.step for pause in one) == ["a", "c"]
-    assert [pause.step for pause in two] == ["b"]
-    assert three == []
-    assert await engine.store.pauses([]) == []
+    events = [engine.event("app/one"), engine.event("app/two"), engine.event("app/three")]
+    one, two, three = await engine.store.first_pauses(events, 10)
+    assert sorted(pause.step for pause in one.found) == ["a", "c"]
+    assert [pause.step for pause in two.found] == ["b"]
+    assert three.found == []
+    assert [page.cursor for page in (one, two, three)] == [""] * 3
+    assert await engine.store.first_pauses([], 10) == []
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ async def test_an_event_meets_the_pauses_whose_first_term_it_fulfils(
     run = await engine.create()
     pause = engine.pause(run, terms=[term, ("data.other", "s:never looked at")])
     await engine.commit(PutPause(pause=pause), run=run.id)
-    assert await engine.store.pauses([engine.event(data=data)]) == [[pause] if met else []]
+    assert await engine.pauses(engine.event(data=data)) == ([pause] if met else [])
 
 
 async def test_pauses_with_and_without_terms_are_met_together(engine: Bench) -> None:
@@ -172,7 +172,7 @@ async def test_pauses_with_and_without_terms_are_met_together(engine: Bench) -> 
     terms = {"plain": [], "other": [("data.id", "s:z")], **matching}
     for step, given in terms.items():
         await engine.commit(PutPause(pause=engine.pause(run, step, terms=given)), run=run.id)
-    (met,) = await engine.store.pauses([engine.event(data=b'{"id":"x","user":7}')])
+    met = await engine.pauses(engine.event(data=b'{"id":"x","user":7}'))
     assert sorted(pause.step for pause in met) == ["id", "plain", "user"]
 
 
@@ -181,10 +181,10 @@ async def test_pauses_of_many_runs_are_met(engine: Bench) -> None:
     for run in runs:
         terms = [("data.id", "s:same")]
         await engine.commit(PutPause(pause=engine.pause(run, terms=terms)), run=run.id)
-    (met,) = await engine.store.pauses([engine.event(data=b'{"id":"same"}')])
+    met = await engine.pauses(engine.event(data=b'{"id":"same"}'))
     assert sorted(pause.run for pause in met) == sorted(run.id for run in runs)
     await engine.commit(EndRun(status=RunStatus.CANCELLED), run=runs[0].id)
-    (met,) = await engine.store.pauses([engine.event(data=b'{"id":"same"}')])
+    met = await engine.pauses(engine.event(data=b'{"id":"same"}'))
     assert sorted(pause.run for pause in met) == sorted(run.id for run in runs[1:])
 
 
@@ -194,35 +194,37 @@ async def test_pauses_of_many_runs_are_met(engine: Bench) -> None:
 async def test_a_run_that_nothing_will_move_is_an_orphan(engine: Bench) -> None:
     run = await engine.create()
     leased = await engine.one()
-    later = engine.now + 1
-    assert await engine.store.orphans(later) == []
+    engine.now += 10
+    assert await engine.orphans(5) == []
     await engine.complete(leased)
-    assert [orphan.id for orphan in await engine.store.orphans(later)] == [run.id]
-    assert await engine.store.orphans(engine.now) == []
+    assert await engine.orphans(9) == [run.id]
+    assert await engine.orphans(10) == []
 
 
 async def test_whatever_moves_a_run_keeps_it_from_being_an_orphan(engine: Bench) -> None:
-    later = engine.now + 1
     queued = await engine.create(start=False)
     await engine.commit(engine.enqueue(queued), run=queued.id)
     sleeping = await engine.create(start=False)
     await engine.commit(engine.enqueue(sleeping, Kind.SLEEP, due=engine.now + HOUR), run=sleeping.id)
     waiting = await engine.create(start=False)
     await engine.commit(PutPause(pause=engine.pause(waiting)), run=waiting.id)
-    assert await engine.store.orphans(later) == []
+    engine.now += 1
+    assert await engine.orphans() == []
 
 
 async def test_a_pause_that_cancels_moves_nothing(engine: Bench) -> None:
     run = await engine.create(start=False)
     pause = engine.pause(run, "", kind=PauseKind.CANCEL)
     await engine.commit(PutPause(pause=pause), run=run.id)
-    assert [orphan.id for orphan in await engine.store.orphans(engine.now + 1)] == [run.id]
+    engine.now += 1
+    assert await engine.orphans() == [run.id]
 
 
 async def test_an_ended_run_is_no_orphan(engine: Bench) -> None:
     run = await engine.create(start=False)
     await engine.commit(EndRun(status=RunStatus.COMPLETED), run=run.id)
-    assert await engine.store.orphans(engine.now + 1) == []
+    engine.now += 1
+    assert await engine.orphans() == []
 
 
 async def test_sizes(engine: Bench) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from engine_bench import FN, HOUR, Bench
+from engine_bench import HOUR, Bench
 
 from inngest.core.model.runs import UNSET_VERSION, Kind, Pause, PauseKind, Run, RunStatus, signal_name
 from inngest.core.model.transition import (
@@ -26,7 +26,7 @@ from inngest.core.model.transition import (
 
 
 async def _state(engine: Bench, run: Run) -> Run:
-    state = await engine.store.run(run.id)
+    state = await engine.state(run.id)
     assert state is not None
     return state
 
@@ -148,7 +148,7 @@ async def test_a_pause_comes_back_as_it_was_put(engine: Bench) -> None:
     )
     await engine.commit(PutPause(pause=pause), run=run.id)
     event = engine.event(data=b'{"a":"x"}')
-    assert await engine.store.pauses([event]) == [[pause]]
+    assert await engine.pauses(event) == [pause]
 
 
 async def test_a_pause_is_taken_once_and_its_timeout_with_it(engine: Bench) -> None:
@@ -156,10 +156,10 @@ async def test_a_pause_is_taken_once_and_its_timeout_with_it(engine: Bench) -> N
     pause = engine.pause(run)
     timeout = engine.enqueue(run, Kind.TIMEOUT, pause.timeout_job, due=pause.expires)
     await engine.commit(PutPause(pause=pause), timeout, run=run.id)
-    assert len(await engine.store.items(run.id)) == 1
+    assert len(await engine.items(run.id)) == 1
     assert await engine.won(TakePause(id=pause.id), TakePause(id=pause.id), run=run.id) == [True, False]
-    assert await engine.store.pauses([engine.event()]) == [[]]
-    assert await engine.store.items(run.id) == []
+    assert await engine.pauses(engine.event()) == []
+    assert await engine.items(run.id) == []
     engine.now = pause.expires
     assert await engine.lease() == []
 
@@ -173,7 +173,7 @@ async def test_a_timeout_that_is_worked_on_takes_the_pause_and_completes(engine:
     save = SaveStep(step="s1", value=b"null", when=0)
     committed = await engine.complete(leased, TakePause(id=pause.id), save)
     assert committed.won == [True, True, True]
-    assert await engine.store.items(run.id) == []
+    assert await engine.items(run.id) == []
 
 
 async def test_between_an_event_and_a_leased_timeout_one_wins(engine: Bench) -> None:
@@ -245,7 +245,7 @@ async def test_a_replaced_wait_lasts_until_its_timeout(engine: Bench) -> None:
     await engine.commit(PutPause(pause=first, exclusive="fail"), timeout, run=run.id)
     assert await engine.won(PutPause(pause=second, exclusive="replace"), run=other.id) == [True]
     assert await engine.store.signal(signal_name("sig")) == second
-    assert [item.job for item in await engine.store.items(run.id)] == [first.timeout_job]
+    assert [item.job for item in await engine.items(run.id)] == [first.timeout_job]
     assert await engine.won(TakePause(id=first.id), run=run.id) == [True]
     assert await engine.store.signal(signal_name("sig")) == second
 
@@ -306,7 +306,7 @@ async def test_a_run_ends_once(engine: Bench, status: RunStatus) -> None:
     assert won == [True, True]
     won = await engine.won(EndRun(status=RunStatus.FAILED), Emit(event=b"2", when=0), run=run.id)
     assert won == [False, False]
-    assert (await engine.store.outbox_events(10)).events == [b"1"]
+    assert await engine.events(10) == [b"1"]
 
 
 async def test_nothing_of_a_run_is_left_after_its_end(engine: Bench) -> None:
@@ -315,10 +315,10 @@ async def test_nothing_of_a_run_is_left_after_its_end(engine: Bench) -> None:
     await engine.commit(engine.enqueue(run, Kind.SLEEP, due=engine.now + HOUR), run=run.id)
     await engine.commit(PutPause(pause=_signal(engine, run, "s2"), exclusive="fail"), run=run.id)
     await engine.commit(EndRun(status=RunStatus.COMPLETED), run=run.id)
-    assert await engine.store.run(run.id) is None
-    assert await engine.store.items(run.id) == []
-    assert await engine.store.runs(FN, 0, engine.now + HOUR) == []
-    assert await engine.store.pauses([engine.event()]) == [[]]
+    assert await engine.state(run.id) is None
+    assert await engine.items(run.id) == []
+    assert await engine.runs() == []
+    assert await engine.pauses(engine.event()) == []
     stats = await engine.store.stats()
     assert (stats.runs, stats.queued, stats.leased, stats.pauses) == (0, 0, 0, 0)
     engine.now += 2 * HOUR
@@ -357,52 +357,52 @@ async def test_a_leased_item_of_a_run_that_has_ended_is_never_handed_out_again(e
 
 async def test_events_leave_in_order_and_stay_until_they_are_acknowledged(engine: Bench) -> None:
     await engine.commit(*[Emit(event=b"%d" % n) for n in range(5)])
-    first = await engine.store.outbox_events(2)
-    assert first.events == [b"0", b"1"]
-    assert (await engine.store.outbox_events(2)).events == [b"0", b"1"]
-    await engine.store.ack_events(first.token)
-    second = await engine.store.outbox_events(10)
-    assert second.events == [b"2", b"3", b"4"]
-    await engine.store.ack_events(first.token)
-    assert (await engine.store.outbox_events(10)).events == second.events
-    await engine.store.ack_events(second.token)
-    assert (await engine.store.outbox_events(10)).events == []
+    first = await engine.store.events.take(2)
+    assert first.entries == [b"0", b"1"]
+    assert await engine.events(2) == [b"0", b"1"]
+    await engine.store.events.ack(first.token)
+    second = await engine.store.events.take(10)
+    assert second.entries == [b"2", b"3", b"4"]
+    await engine.store.events.ack(first.token)
+    assert await engine.events(10) == second.entries
+    await engine.store.events.ack(second.token)
+    assert await engine.events(10) == []
 
 
 async def test_what_arrives_after_the_reading_is_not_acknowledged_by_it(engine: Bench) -> None:
     await engine.commit(Emit(event=b"1"))
-    box = await engine.store.outbox_events(10)
+    box = await engine.store.events.take(10)
     await engine.commit(Emit(event=b"2"))
-    await engine.store.ack_events(box.token)
-    assert (await engine.store.outbox_events(10)).events == [b"2"]
+    await engine.store.events.ack(box.token)
+    assert await engine.events(10) == [b"2"]
 
 
 async def test_history_leaves_in_order_and_apart_from_events(engine: Bench) -> None:
     entries = [engine.history(str(n), info={"n": n}, value=b'{"v":1}') for n in range(4)]
     await engine.commit(*[Record(entry=entry) for entry in entries], Emit(event=b"e"))
     assert (await engine.store.stats()).outbox == 5
-    first = await engine.store.outbox_history(3)
+    first = await engine.store.history.take(3)
     assert first.entries == entries[:3]
-    await engine.store.ack_history(first.token)
-    assert (await engine.store.outbox_history(10)).entries == entries[3:]
-    assert (await engine.store.outbox_events(10)).events == [b"e"]
+    await engine.store.history.ack(first.token)
+    assert await engine.told(10) == entries[3:]
+    assert await engine.events(10) == [b"e"]
 
 
 async def test_an_empty_outbox_acknowledges_nothing(engine: Bench) -> None:
-    box = await engine.store.outbox_events(10)
+    box = await engine.store.events.take(10)
     await engine.commit(Emit(event=b"1"), Record(entry=engine.history()))
-    await engine.store.ack_events(box.token)
-    await engine.store.ack_history((await engine.store.outbox_history(0)).token)
+    await engine.store.events.ack(box.token)
+    await engine.store.history.ack((await engine.store.history.take(0)).token)
     assert (await engine.store.stats()).outbox == 2
 
 
 async def test_waiting_for_the_outbox_ends_with_what_arrives(engine: Bench) -> None:
     for wait, effect in (
-        (engine.store.wait_events, Emit(event=b"1")),
-        (engine.store.wait_history, Record(entry=engine.history())),
+        (engine.store.events.wait, Emit(event=b"1")),
+        (engine.store.history.wait, Record(entry=engine.history())),
     ):
-        await engine.store.outbox_events(10)
-        await engine.store.outbox_history(10)
+        await engine.store.events.take(10)
+        await engine.store.history.take(10)
         waiting = asyncio.create_task(wait(60))
         await asyncio.sleep(0)
         await engine.commit(effect)
@@ -410,15 +410,15 @@ async def test_waiting_for_the_outbox_ends_with_what_arrives(engine: Bench) -> N
 
 
 async def test_waiting_for_the_outbox_does_not_miss_what_came_before(engine: Bench) -> None:
-    await engine.store.outbox_events(10)
+    await engine.store.events.take(10)
     await engine.commit(Emit(event=b"1"))
-    await asyncio.wait_for(engine.store.wait_events(60), 10)
+    await asyncio.wait_for(engine.store.events.wait(60), 10)
 
 
 async def test_waiting_for_the_outbox_ends_by_itself(engine: Bench) -> None:
-    await engine.store.outbox_events(10)
-    await engine.store.wait_events(0.001)
-    await engine.store.wait_history(0)
+    await engine.store.events.take(10)
+    await engine.store.events.wait(0.001)
+    await engine.store.history.wait(0)
 
 
 async def test_effects_of_one_run_meet_no_other(engine: Bench) -> None:

@@ -33,7 +33,7 @@ async def test_when_follows_a_winner_and_not_a_loser(engine: Bench) -> None:
     assert await engine.won(*effects, run=run.id) == [True, True]
     effects[1].step = "c"
     assert await engine.won(*effects, run=run.id) == [False, False]
-    state = await engine.store.run(run.id)
+    state = await engine.state(run.id)
     assert state is not None
     assert state.stack == ["a", "b"]
 
@@ -82,7 +82,7 @@ async def test_effects_on_a_run_that_does_not_exist_lose(engine: Bench) -> None:
         engine.enqueue(ghost),
         PutPause(pause=engine.pause(ghost)),
         TakePause(id="ghost:s1"),
-        ResetAttempts(job="job", epoch=1, until=engine.now),
+        ResetAttempts(job="job", epoch=1, ms=1),
         EndRun(status=RunStatus.FAILED),
         run=ghost.id,
     )
@@ -120,7 +120,7 @@ async def test_a_stale_epoch_changes_nothing(engine: Bench) -> None:
     )
     assert committed.stale
     assert committed.won == [False] * 6
-    state = await engine.store.run(run.id)
+    state = await engine.state(run.id)
     assert state is not None
     assert not state.steps
     stats = await engine.store.stats()
@@ -134,7 +134,7 @@ async def test_a_commit_repeated_after_its_reply_was_lost_is_stale(engine: Bench
     job = engine.enqueue(run, job="next")
     assert not (await engine.complete(leased, SaveStep(step="a", value=b"1"), job)).stale
     assert (await engine.complete(leased, SaveStep(step="b", value=b"2"), job)).stale
-    assert [item.job for item in await engine.store.items(run.id)] == ["next"]
+    assert [item.job for item in await engine.items(run.id)] == ["next"]
 
 
 async def test_a_retry_repeated_after_its_reply_was_lost_is_stale(engine: Bench) -> None:
@@ -153,12 +153,12 @@ async def test_an_epoch_that_was_never_given_is_stale(engine: Bench, epoch: int)
     run = await engine.create()
     leased = await engine.one()
     assert leased.item.epoch != epoch
-    assert (await engine.commit(Complete(), run=run.id, lease=Lease(leased.item.job, epoch))).stale
+    assert (await engine.commit(Complete(), run=run.id, lease=Lease(FN, leased.item.job, epoch))).stale
 
 
 async def test_a_lease_on_an_unknown_job_is_stale(engine: Bench) -> None:
     run = await engine.create()
-    assert (await engine.commit(Complete(), run=run.id, lease=Lease("no-such-job", 1))).stale
+    assert (await engine.commit(Complete(), run=run.id, lease=Lease(FN, "no-such-job", 1))).stale
 
 
 async def test_a_lease_that_ran_out_holds_until_somebody_takes_the_item_up(engine: Bench) -> None:
@@ -166,7 +166,7 @@ async def test_a_lease_that_ran_out_holds_until_somebody_takes_the_item_up(engin
     leased = await engine.one()
     engine.expire()
     assert not (await engine.complete(leased, SaveStep(step="a", value=b"1"))).stale
-    assert await engine.store.items(run.id) == []
+    assert await engine.items(run.id) == []
 
 
 async def test_transitions_of_one_commit_are_applied_in_order(engine: Bench) -> None:
@@ -207,7 +207,7 @@ async def test_what_is_committed_is_not_shared_with_the_caller(engine: Bench) ->
     wait.steps.append("y")
     start.item.attempt = 7
     run.steps["z"] = b"1"
-    state = await engine.store.run(run.id)
+    state = await engine.state(run.id)
     assert state is not None
     assert (state.pending, state.steps) == ({"x"}, {})
     assert (await engine.one()).item.attempt == 0
@@ -219,7 +219,7 @@ async def test_transitions_are_serialisable(engine: Bench) -> None:
         fn=FN,
         run=run.id,
         effects=[PutPause(pause=engine.pause(run)), Enqueue(item=engine.item(run), when=0), Complete()],
-        lease=Lease("job", 3),
+        lease=Lease(FN, "job", 3),
     )
     raw = msgspec.msgpack.encode(transition)
     assert msgspec.msgpack.decode(raw, type=Transition) == transition

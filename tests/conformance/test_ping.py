@@ -9,9 +9,8 @@ import pytest
 from data_stores import STORES
 from engine_bench import Bench
 from redis import Redis
-from redis_places import empty, server
+from redis_places import empty, engine_at, server
 
-from inngest.backends.redis.engine import RedisEngineStore
 from inngest.backends.redis.stream import RedisEventStream
 from inngest.backends.sqlite.data import SqliteDataStore
 from inngest.backends.sqlite.engine import SqliteEngineStore
@@ -48,7 +47,7 @@ async def test_a_closed_engine_store_does_not(engine: Bench) -> None:
 async def test_a_redis_server_that_takes_no_writes_does_not_answer() -> None:
     """It answers PING all the same."""
     empty()
-    engine, stream = RedisEngineStore(server()), RedisEventStream(server())
+    engine, stream = engine_at(server()), RedisEventStream(server())
     await engine.open()
     await stream.open()
     with Redis.from_url(server()) as client:
@@ -68,13 +67,13 @@ async def test_a_redis_server_that_takes_no_writes_does_not_answer() -> None:
 
 async def test_a_redis_server_that_does_not_let_us_in_is_refused_for_good() -> None:
     empty()
-    engine = RedisEngineStore(server().replace("unix://", "unix://nobody:wrong@"))
+    engine = engine_at(server().replace("unix://", "unix://nobody:wrong@"))
     with pytest.raises(StoreUnusable, match="does not let us in"):
         await engine.open()
 
 
 async def test_a_redis_server_that_is_not_there_may_come(tmp_path: Path) -> None:
-    engine = RedisEngineStore(f"unix://{tmp_path}/nothing.sock")
+    engine = engine_at(f"unix://{tmp_path}/nothing.sock")
     with pytest.raises(StoreUnavailable) as caught:
         await engine.open()
     assert not isinstance(caught.value, StoreUnusable)

@@ -38,23 +38,23 @@ def client() -> Iterator[Any]:
 
 async def test_one_drains_at_a_time(stores: Stores) -> None:
     first, second = stores
-    box = await first.outbox_events(2)
-    assert (box.events, (await second.outbox_events(10)).events) == ([b"0", b"1"], [])
-    await first.ack_events(box.token)
-    assert (await second.outbox_events(10)).events == [b"2"]
+    box = await first.events.take(2)
+    assert (box.entries, (await second.events.take(10)).entries) == ([b"0", b"1"], [])
+    await first.events.ack(box.token)
+    assert (await second.events.take(10)).entries == [b"2"]
 
 
 async def test_who_leaves_is_succeeded_at_once(stores: Stores) -> None:
     first, second = stores
-    await first.outbox_events(2)
+    await first.events.take(2)
     await first.close()
-    assert (await second.outbox_events(10)).events == [b"0", b"1", b"2"]
+    assert (await second.events.take(10)).entries == [b"0", b"1", b"2"]
 
 
 async def test_who_dies_is_succeeded_by_one_that_waits(stores: Stores, client: Any) -> None:
     first, second = stores
-    await first.outbox_events(2)
+    await first.events.take(2)
     client.pexpire("inngest:outbox:events:claim", 300)
-    assert (await second.outbox_events(10)).events == []
-    await asyncio.wait_for(second.wait_events(60), 20)
-    assert (await second.outbox_events(10)).events == [b"0", b"1", b"2"]
+    assert (await second.events.take(10)).entries == []
+    await asyncio.wait_for(second.events.wait(60), 20)
+    assert (await second.events.take(10)).entries == [b"0", b"1", b"2"]

@@ -37,7 +37,8 @@ def server_on(backend: str, directory: Path) -> Iterator[Server]:
                 server = Server(log, options=[*options, "--no-discovery", *storage])
             case "redis":
                 url = running.enter_context(redis(directory))
-                storage = ["--redis-uri", url, "--data-dir", str(directory)]
+                storage = ["--redis-uri", url, "--redis-allow-unsafe", "no-persistence"]
+                storage += ["--data-dir", str(directory)]
                 server = Server(log, options=[*options, *storage], signing_key=SIGNING_KEY)
             case _:
                 raise ValueError(f"SDK_BACKENDS names {backend!r}; memory, redis and sqlite are known")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -65,9 +66,13 @@ async def test_a_backend_that_goes_away_comes_back_with_everything(
 
     await redis.end()
     await until(lambda: _unready(one), "the server is not ready")
-    status = await _status(one)
-    assert status["status"] == "unready"
-    assert set(status["missing"]) == {"engine store", "event stream"}  # type: ignore[call-overload]
+
+    async def both_are_missing() -> bool:
+        status = await _status(one)
+        assert status["status"] == "unready"
+        return set(status["missing"]) == {"engine store", "event stream"}  # type: ignore[call-overload]
+
+    await until(both_are_missing, "the server misses both")
     assert await one.send(EVENT) == 503
     app.go.set()  # its result waits for the store
 
@@ -77,6 +82,14 @@ async def test_a_backend_that_goes_away_comes_back_with_everything(
     assert list(app.calls.values()) == [1]
     assert await one.send(EVENT) == 200
     await until(lambda: len(app.ended) == 2, "another run ends")
+    # Whatever was tried, and however often.
+    began = Counter(line["action"] for line in one.lines() if "does not answer" in line["event"])
+    assert set(began.values()) == {1}
+
+    def over() -> bool:
+        return sum("answers again" in line["event"] for line in one.lines()) == began.total()
+
+    await until(over, "the log says that it is over")
 
 
 async def _unready(server: Server) -> bool:

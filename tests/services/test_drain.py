@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 from msgspec import Raw
+from streams import events_of, publish
 
 from inngest.backends.memory.data import MemoryDataStore
 from inngest.backends.memory.engine import MemoryEngineStore
@@ -50,8 +51,10 @@ class SlowStore(MemoryEngineStore):
         self.committing = asyncio.Event()
         self.down = False
 
-    async def lease(self, queue: Queue, limit: int, now: int, until: int) -> Work:
-        work = await super().lease(queue, limit, now, until)
+    async def lease(
+        self, queue: Queue, limit: int, ms: int, worker: str, *, request: int = 0, again: bool = False
+    ) -> Work:
+        work = await super().lease(queue, limit, ms, worker, request=request, again=again)
         if queue is Queue.EXECUTOR and work.items:
             self.leasing.set()
             await self.lease_answers.wait()
@@ -171,7 +174,7 @@ async def test_the_runner_commits_and_acknowledges_what_it_has_begun(world: Worl
     await world.store.put_app(APP, [FN])
     world.store.commit_answers.clear()
     running = asyncio.create_task(world.runner.run())
-    await world.stream.publish([world.event()])
+    await publish(world.stream, world.event())
     await _soon(world.store.committing)
     draining = asyncio.create_task(world.runner.drain(30))
     await asyncio.sleep(0)
@@ -191,8 +194,7 @@ async def test_the_runner_brings_the_outbox_to_the_stream(world: World) -> None:
     await asyncio.wait_for(world.runner.drain(30), 30)
     await running
     delivery = await world.stream.fetch("indexer", 10, 0)
-    assert delivery is not None
-    assert [event.name for event in delivery.events] == ["inngest/function.finished"]
+    assert [event.name for event in events_of(delivery)] == ["inngest/function.finished"]
     assert (await world.store.stats()).outbox == 0
 
 
@@ -200,7 +202,7 @@ async def test_a_runner_whose_store_is_gone_stops_and_acknowledges_nothing(world
     await world.store.put_app(APP, [FN])
     world.store.down = True
     running = asyncio.create_task(world.runner.run())
-    await world.stream.publish([world.event()])
+    await publish(world.stream, world.event())
     async with asyncio.timeout(30):
         while not world.runner.counts.lag.total:
             await asyncio.sleep(0.005)
@@ -219,7 +221,7 @@ async def test_an_event_meets_what_was_registered_before_it(world: World) -> Non
     world.runtime.registry = Late(world.store)
     await world.runtime.registry.refresh()
     await world.store.put_app(APP, [FN])
-    await world.stream.publish([world.event()])
+    await publish(world.stream, world.event())
     running = asyncio.create_task(world.runner.run())
     await _soon(world.store.committing)
     await world.runner.drain(30)

@@ -120,8 +120,9 @@ async def test_the_others_stop_when_one_fails_and_the_step_under_way_ends(
     (run,) = app.calls
     store = SqliteEngineStore(Journal(tmp_path / "engine.db"))
     await store.open()
-    state = await store.run(run)
-    items = await store.items(run)
+    fn = await store.locate(run)
+    assert fn is not None
+    state, items = await store.run(fn, run), await store.items(fn, run)
     await store.close()
     assert state is not None
     assert app.ended == set(), "a stopping server began another step"

@@ -84,6 +84,26 @@ async def test_only_a_serving_process_is_ready(systems: Systems, phase: Phase) -
     assert (status, body["status"]) == (503, phase)
 
 
+async def test_what_should_be_set_otherwise_is_told(systems: Systems) -> None:
+    """By those who have to do with it, and as long as it is so."""
+    words: list[str] = []
+    systems.health.warned(System.ENGINE, lambda: words)
+
+    async def health(*services: str) -> Any:
+        app = web.Application()
+        app.add_routes(HealthRoutes(systems.health, Metrics(), services).routes())
+        async with TestClient(TestServer(app)) as client, client.get("/health") as response:
+            return await response.json()
+
+    well = {"status": 200, "message": "OK"}
+    assert await health("executor") == well
+    words.append("set it to yes")
+    assert await health("executor") == {**well, "warnings": ["engine store: set it to yes"]}
+    assert await health("event-api") == well
+    words.clear()
+    assert await health("executor") == well
+
+
 async def test_a_system_that_is_not_open_yet_is_missing() -> None:
     assert await Health().missing([System.ENGINE]) == {System.ENGINE}
 

@@ -18,6 +18,7 @@ from inngest.core.model.history import History, Outcome, What
 from inngest.core.model.runs import RunStatus
 from inngest.core.model.transition import Committed, EndRun, Record, Transition
 from inngest.ports.engine import Stats
+from inngest.ports.stream import Dead
 from inngest.services.assembly import build
 from inngest.services.counts import (
     CommitCounts,
@@ -39,6 +40,7 @@ def _full() -> Metrics:
     metrics.intake = Intake()
     metrics.executor, metrics.working = ExecutorCounts(), lambda: 0
     metrics.runner, metrics.indexer = RunnerCounts(), IndexerCounts()
+    metrics.damaged = lambda: 0
 
     async def stats() -> Stats:
         return Stats(runs=1, queued=2, leased=3, pauses=4, outbox=5)
@@ -46,7 +48,11 @@ def _full() -> Metrics:
     async def backlog() -> int:
         return 7
 
-    metrics.stats, metrics.backlogs = stats, {"runner": backlog}
+    async def dead() -> Dead:
+        return Dead(letters=8, bytes=9, dropped=10)
+
+    metrics.stats, metrics.backlogs, metrics.dropped = stats, {"runner": backlog}, {"indexer": backlog}
+    metrics.dead = dead
     return metrics
 
 
@@ -94,8 +100,8 @@ def test_a_value_is_counted_below_its_bound() -> None:
 
 def test_only_what_has_won_is_counted() -> None:
     counts = CommitCounts()
-    entry = History(what=What.ATTEMPT, run="r", fn="f", at=1, outcome=Outcome.FAILED)
-    started = History(what=What.STARTED, run="r", fn="f", at=1)
+    entry = History(id="1", what=What.ATTEMPT, run="r", fn="f", at=1, outcome=Outcome.FAILED)
+    started = History(id="2", what=What.STARTED, run="r", fn="f", at=1)
     transition = Transition(
         fn="f",
         run="r",
@@ -123,6 +129,8 @@ async def test_sizes_are_asked_for_once_in_a_while_and_left_out_when_unknown(
     first, _ = await asyncio.gather(_values(metrics), _values(metrics))
     assert first["inngest_engine_queued"] == 2
     assert first["inngest_stream_backlog{runner}"] == 7
+    assert first["inngest_stream_dropped{indexer}"] == 7
+    assert first["inngest_dead_letters"] == 8
     assert asked == 1
     monkeypatch.setattr("inngest.services.metrics.SAMPLE_SECONDS", 0.0)
     assert "inngest_engine_queued" not in await _values(metrics)
@@ -183,6 +191,8 @@ async def test_a_server_counts_what_it_does(app: SlowApp) -> None:
     assert after["inngest_event_bytes_total"] == len(event)
     for reason in ("key", "invalid", "size"):
         assert after[f"inngest_event_requests_refused_total{{{reason}}}"] == 1
+    assert after["inngest_dead_letters"] == after["inngest_stream_dropped{indexer}"] == 0
+    assert after["inngest_events_refused_total{runner}{undecodable}"] == 0
     assert after["inngest_runs_started_total"] == 1
     assert after["inngest_steps_total{ok}"] == 2, "the step, and the function itself"
     assert after["inngest_call_duration_seconds_count"] == 2

@@ -126,7 +126,7 @@ async def test_outputs_of_steps_are_logged_if_that_is_wanted(app: SlowApp, wante
 
 def test_a_long_output_is_cut() -> None:
     value = b'"' + b"a" * (2 * MAX_CHARACTERS) + b'"'
-    entry = History(what=What.ATTEMPT, run="r", fn="f", at=1, outcome=Outcome.OK, value=value)
+    entry = History(id="1", what=What.ATTEMPT, run="r", fn="f", at=1, outcome=Outcome.OK, value=value)
     transition = Transition(fn="f", run="r", effects=[Record(entry=entry), Record(entry=entry)])
     with structlog.testing.capture_logs() as lines:
         log_outputs(transition, Committed(won=[True, False]))

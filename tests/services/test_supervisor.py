@@ -5,10 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pytest
 from service_rig import until
+from structlog.testing import capture_logs
 
+from inngest.core.errors import StoreUnusable
+from inngest.services import supervisor as supervisors
 from inngest.services.supervisor import Service, Supervisor
 from inngest.services.task import Task
 
@@ -151,3 +156,158 @@ async def test_a_second_signal_cuts_a_stop_short_and_still_stops_all(diary: Diar
     os.kill(os.getpid(), signal.SIGTERM)
     assert await asyncio.wait_for(running, 30) == 1
     assert diary.lines[-3:] == ["stop b", "stop b", "stop a"]
+
+
+# -- ends that are easily overlooked
+
+
+def _ends(lines: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    return {line["service"]: line["error"] for line in lines if line["action"] == "supervisor.end"}
+
+
+async def test_a_service_that_fails_while_it_stops_makes_it_1(diary: Diary) -> None:
+    async def run() -> None:
+        await stopping.wait()
+        raise StoreUnusable("engine.db cannot be written")
+
+    async def stop(grace: float) -> None:
+        stopping.set()
+        await asyncio.sleep(0)
+
+    stopping = asyncio.Event()
+    serving = asyncio.Event()
+    services = [diary.service("a"), Task("b", run, stop=stop), diary.service("c")]
+    supervisor = Supervisor(services, serving=serving.set)
+    running = asyncio.create_task(supervisor.run())
+    await asyncio.wait_for(serving.wait(), 30)
+    with capture_logs() as lines:
+        supervisor.stop()
+        assert await running == 1
+    assert _ends(lines) == {"b": "engine.db cannot be written"}
+
+
+async def test_what_fails_when_it_is_cancelled_is_heard_of(diary: Diary) -> None:
+    async def run() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise ValueError("cannot close")
+
+    serving = asyncio.Event()
+    supervisor = Supervisor([diary.service("a"), Task("b", run)], serving=serving.set)
+    running = asyncio.create_task(supervisor.run())
+    await asyncio.wait_for(serving.wait(), 30)
+    await asyncio.sleep(0)
+    with capture_logs() as lines:
+        supervisor.stop()
+        assert await running == 1
+    assert _ends(lines) == {"b": "ValueError: cannot close"}
+
+
+async def _cancelled() -> None:
+    """What somebody waits for whose own task is cancelled by nobody."""
+    raise asyncio.CancelledError
+
+
+async def test_a_service_that_is_cancelled_by_nobody_has_ended(diary: Diary) -> None:
+    with capture_logs() as lines:
+        supervisor = Supervisor([diary.service("a"), Task("b", _cancelled)])
+        assert await asyncio.wait_for(supervisor.run(), 30) == 1
+    assert _ends(lines) == {"b": "what it waited for was cancelled"}
+    assert diary.lines[-1] == "stop a"
+
+
+async def test_a_start_that_is_cancelled_by_nobody_has_failed(diary: Diary) -> None:
+    task = Task("b", asyncio.Event().wait, prepare=_cancelled)  # type: ignore[arg-type]
+    assert await Supervisor([diary.service("a"), task]).run() == 1
+    assert diary.lines[-1] == "stop a"
+
+
+async def test_a_stop_that_is_cancelled_by_nobody_does_not_keep_the_others(diary: Diary) -> None:
+    async def stop(grace: float) -> None:
+        raise asyncio.CancelledError
+
+    async def run() -> None:
+        await asyncio.Event().wait()
+
+    serving = asyncio.Event()
+    supervisor = Supervisor([diary.service("a"), Task("b", run, stop=stop)], serving=serving.set)
+    running = asyncio.create_task(supervisor.run())
+    await asyncio.wait_for(serving.wait(), 30)
+    supervisor.stop()
+    assert await running == 1
+    assert diary.lines[-1] == "stop a"
+
+
+async def test_a_service_that_does_not_let_itself_be_cancelled_makes_it_1(
+    diary: Diary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stubborn:
+        name = "stubborn"
+        start_seconds = None
+
+        async def prepare(self) -> None: ...
+
+        async def run(self) -> None:
+            while not over.is_set():
+                try:
+                    await over.wait()
+                except asyncio.CancelledError:
+                    cancelled.set()
+
+        async def stop(self, grace: float) -> None: ...
+
+    monkeypatch.setattr(supervisors, "HURRY_SECONDS", 0.01)
+    over, cancelled, serving = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    supervisor = Supervisor([diary.service("a"), Stubborn()], serving=serving.set)
+    running = asyncio.create_task(supervisor.run())
+    await asyncio.wait_for(serving.wait(), 30)
+    await asyncio.sleep(0)
+    with capture_logs() as lines:
+        supervisor.stop()
+        assert await running == 1
+    assert cancelled.is_set()
+    assert set(_ends(lines)) == {"stubborn"}
+    over.set()
+
+
+async def test_the_reason_of_a_group_of_tasks_is_told(diary: Diary) -> None:
+    """Not that there is one."""
+
+    async def run() -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(asyncio.Event().wait())
+            group.create_task(fail())
+
+    async def fail() -> None:
+        raise StoreUnusable("it does not let us in")
+
+    with capture_logs() as lines:
+        assert await asyncio.wait_for(Supervisor([diary.service("a"), Task("b", run)]).run(), 30) == 1
+    assert _ends(lines) == {"b": "it does not let us in"}
+
+
+async def test_a_service_that_is_ready_too_late_is_stopped_all_the_same(diary: Diary) -> None:
+    async def prepare() -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            diary.lines.append("ready b")
+
+    async def stop(grace: float) -> None:
+        diary.lines.append("stop b")
+
+    task = Task("b", prepare, prepare=prepare, stop=stop, start_seconds=0.01)
+    assert await Supervisor([diary.service("a"), task]).run() == 1
+    assert diary.lines[-3:] == ["ready b", "stop b", "stop a"]
+
+
+async def test_a_service_that_fails_with_a_defect_is_told_of_with_its_traceback(diary: Diary) -> None:
+    async def run() -> None:
+        raise KeyError("key")
+
+    with capture_logs() as lines:
+        assert await Supervisor([Task("a", run)]).run() == 1
+    (line,) = [line for line in lines if line["action"] == "supervisor.end"]
+    assert line["error"] == "KeyError: 'key'"
+    assert isinstance(line["exc_info"], KeyError)

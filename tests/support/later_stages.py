@@ -24,7 +24,7 @@ from inngest.core.expr import (
 from inngest.core.json.jcs import canonicalise
 from inngest.core.model.events import Event, decode_event
 from inngest.core.model.functions import Function
-from inngest.core.model.history import History
+from inngest.core.model.history import History, decode_history
 from inngest.core.model.records import RunRecord
 from inngest.core.model.runs import Item, Pause, Run, RunStatus
 from inngest.core.model.transition import (
@@ -110,7 +110,7 @@ def transition_goes_through(transition: Transition) -> list[Event]:
                 _packs(pause, Pause)
             case Record(entry):
                 _packs(entry, History)
-                assert wire.decode_history(msgspec.msgpack.encode(entry)) == entry
+                assert decode_history(msgspec.msgpack.encode(entry)) == entry
                 if entry.value is not None:
                     goes_through(entry.value)
             case SaveStep(_, value):

@@ -183,7 +183,11 @@ class Server(Killable):
 
 
 class Redis(Killable):
-    """A Redis server that answers a write when it is on disk."""
+    """A Redis server that answers a write when it is on disk; ``options`` count over that."""
+
+    def __init__(self, folder: Path, **options: str) -> None:
+        super().__init__(folder)
+        self._options = options
 
     @staticmethod
     def available() -> bool:
@@ -201,6 +205,7 @@ class Redis(Killable):
             "--save": "",
             "--appendonly": "yes",
             "--appendfsync": "always",
+            **{f"--{name}": value for name, value in self._options.items()},
         }
         return ["redis-server", *[word for option in options.items() for word in option]]
 

@@ -14,12 +14,13 @@ PACKAGE = Path(inngest.__file__).parent
 
 ALLOWED = {
     "core": {"core"},
+    "loops": {"loops", "core"},
     "config": {"config", "core"},
     "ports": {"ports", "core"},
-    "backends": {"backends", "ports", "core"},
-    "drivers": {"drivers", "ports", "core"},
-    "api": {"api", "ports", "core"},
-    "services": {"services", "api", "drivers", "backends", "config", "ports", "core"},
+    "backends": {"backends", "ports", "loops", "core"},
+    "drivers": {"drivers", "ports", "loops", "core"},
+    "api": {"api", "ports", "loops", "core"},
+    "services": {"services", "api", "drivers", "backends", "config", "ports", "loops", "core"},
     "cli": {"cli", "services", "config", "core"},
 }
 

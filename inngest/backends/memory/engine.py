@@ -1,32 +1,56 @@
 """The engine store of one process: what `ports.engine` demands, on dictionaries and heaps.
 
-A subclass makes it durable: it is told of each change through the ``_note_*`` methods, in order, and holds
-back what leaves the store (results of commits, leases, acknowledgements) until the changes before it are on
-disk: see ``_settle``.
+A subclass makes it durable: its notes are told of each change, in order, and `_settle` holds back what leaves
+the store (results of commits, leases, outboxes) until the changes before it are on disk.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections import deque
-from collections.abc import Sequence
-from typing import Any
+import heapq
+import time
+from collections.abc import Callable, Sequence
 
 from msgspec.structs import replace
 
-from inngest.backends.memory.apply import Collector, EngineState, RunState
-from inngest.backends.memory.queue import Entry, State
+from inngest.backends.memory.apply import apply
+from inngest.backends.memory.boxes import MemoryOutbox, wait_for
+from inngest.backends.memory.notes import NoNotes, Notes
+from inngest.backends.memory.queue import UNSETTLED, Entry, State
+from inngest.backends.memory.state import EngineState
+from inngest.core.model.cancellations import Cancellation
 from inngest.core.model.events import Event
 from inngest.core.model.functions import App, Function
+from inngest.core.model.history import History
 from inngest.core.model.runs import Item, Leased, Pause, PauseKind, Queue, Run
 from inngest.core.model.transition import Committed, Lease, Transition
-from inngest.ports.engine import EventOutbox, HistoryOutbox, Registry, Stats, Take, Work
-
-__all__ = ["Collector", "MemoryEngineStore", "RunState"]
+from inngest.ports.engine import Page, Registered, Stats, Take, Work
 
 
-class MemoryEngineStore(EngineState):
-    """See `inngest.ports.engine.EngineStore`."""
+def wall_clock() -> int:
+    """Unix epoch milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+class MemoryEngineStore:
+    """See `inngest.ports.engine.EngineStore`.
+
+    Args:
+        clock: the store's time, in ms.
+
+    """
+
+    def __init__(self, clock: Callable[[], int] = wall_clock, *, notes: Notes | None = None) -> None:
+        self._clock = clock
+        self._state = EngineState(notes if notes is not None else NoNotes(), self._settle, clock)
+        self._signs: dict[str, int] = {}  # until when each worker is known to be alive
+
+    @property
+    def events(self) -> MemoryOutbox[bytes]:
+        return self._state.events
+
+    @property
+    def history(self) -> MemoryOutbox[History]:
+        return self._state.history
 
     async def open(self) -> None:
         pass
@@ -37,187 +61,231 @@ class MemoryEngineStore(EngineState):
     async def ping(self) -> None:
         pass
 
+    def now(self) -> int:
+        return self._clock()
+
+    def slack(self) -> int:
+        return 1 if self._clock is wall_clock else 0  # which cuts off what is less than a millisecond
+
     async def _settle(self) -> None:
         """Return when all changes so far are durable."""
 
     # -- the registry --
 
     async def put_app(self, app: App, functions: Sequence[Function]) -> None:
-        self._apps[app.id] = app
-        self._note_app(app)
+        store = self._state
+        store.apps[app.id] = app
+        store.notes.app(app)
         kept = {fn.id for fn in functions}
         gone = [
             fn
-            for fn in self._functions.values()
+            for fn in store.functions.values()
             if fn.app_id == app.id and fn.id not in kept and not fn.archived
         ]
         for fn in [*functions, *(replace(fn, archived=True) for fn in gone)]:
-            before = self._functions.get(fn.id)
-            self._functions[fn.id] = fn
-            self._note_function(fn)
+            before = store.functions.get(fn.id)
+            store.functions[fn.id] = fn
+            store.notes.function(fn)
             if before is not None and (before.limits != fn.limits or before.throttle != fn.throttle):
-                self._queue.reconsider(fn.id)
-        self._version += 1
-        self._registered.set()
+                store.queue.reconsider(fn.id)
+        store.version += 1
+        store.registered.set()
         await self._settle()
 
-    async def registry(self) -> Registry:
-        return Registry(version=self._version, apps=dict(self._apps), functions=dict(self._functions))
+    async def registry(self) -> Registered:
+        store = self._state
+        return Registered(version=store.version, apps=dict(store.apps), functions=dict(store.functions))
 
     async def wait_registry(self, version: int, seconds: float) -> int:
-        if self._version == version:
-            self._registered.clear()
-            await _wait(self._registered, seconds)
-        return self._version
+        store = self._state
+        if store.version == version:
+            store.registered.clear()
+            await wait_for(store.registered, seconds)
+        return store.version
 
     # -- commits --
 
     async def commit(self, transitions: Sequence[Transition], *, take: Take | None = None) -> list[Committed]:
-        results = [self._apply(transition, take) for transition in transitions]
-        await self._settle()
+        results = [apply(self._state, transition, take) for transition in transitions]
+        try:
+            await self._settle()
+        finally:
+            if take is not None:
+                self._hand_out([result.next for result in results if result.next is not None], take.ms)
         return results
+
+    def _hand_out(self, leased: Sequence[Leased], ms: int) -> None:
+        """Leases count from when they are durable, however long that took."""
+        until = self._clock() + ms
+        for one in leased:
+            entry = self._state.entries.get(one.item.job)
+            if entry is not None and entry.item.epoch == one.item.epoch and entry.state == State.LEASED:
+                entry.until = until if entry.until == UNSETTLED else max(entry.until, until)
 
     # -- the queue --
 
-    async def lease(self, queue: Queue, limit: int, now: int, until: int) -> Work:
-        self._ready[queue].clear()
-        for entry in self._queue.expired(now):
-            self._unlease(entry, now)
+    async def lease(
+        self, queue: Queue, limit: int, ms: int, worker: str, *, request: int = 0, again: bool = False
+    ) -> Work:
+        store = self._state
+        store.ready[queue].clear()
+        now = self._clock()
+        for entry in store.queue.expired(now):
+            store.unlease(entry, now)
         leased: list[Leased] = []
-        for entry in self._queue.lease(queue, limit, now, until):
+        if again:
+            for entry in store.queue.held_by((worker, request), queue):
+                if store.is_over(entry.item):
+                    store.unlease(entry, now)
+                else:
+                    leased.append(Leased(item=store.complete_item(entry.item), run=self._run_of(entry)))
+        for entry in store.queue.lease(queue, limit - len(leased), now, UNSETTLED, (worker, request)):
             item = entry.item
-            self._stamp(entry)
-            if item.job in self._collector_of:
-                self._close_collector(item.job)
-                self._note_item(item, entry.part.definition)
-            run = self._states[item.run].run if item.run else None
-            leased.append(Leased(item=replace(item), run=run, until=until))
-        if self._queue.has_ready(queue):
-            self._ready[queue].set()
-        await self._settle()
-        return Work(items=leased, next_due=self._queue.next_due(queue))
+            store.stamp(entry)
+            if store.close_collector(item.job):
+                store.notes.item(item, entry.part.definition)
+            leased.append(Leased(item=store.complete_item(item), run=self._run_of(entry)))
+        if store.queue.has_ready(queue):
+            store.ready[queue].set()
+        try:
+            await self._settle()
+        finally:
+            self._hand_out(leased, ms)
+        next_due = store.queue.next_due(queue)
+        return Work(
+            items=leased,
+            next_in=max(next_due - self._clock(), 0) / 1000 if next_due is not None else None,
+        )
 
-    async def extend(self, leases: Sequence[Lease], until: int) -> list[Lease]:
+    def _run_of(self, entry: Entry) -> Run | None:
+        state = self._state.runs.get(entry.item.run) if entry.item.run else None
+        return state.run if state is not None else None
+
+    async def extend(self, leases: Sequence[Lease], ms: int) -> list[Lease]:
         lost = []
+        until = self._clock() + ms
         for lease in leases:
-            entry = self._entries.get(lease.job)
-            if entry is None or entry.state != State.LEASED or entry.item.epoch != lease.epoch:
+            entry = self._state.leased(lease)
+            if entry is None:
                 lost.append(lease)
-            else:
+            elif entry.until != UNSETTLED:
                 entry.until = max(entry.until, until)
         return lost
 
-    async def hand_back(self, leases: Sequence[Lease], now: int) -> None:
+    async def hand_back(self, leases: Sequence[Lease]) -> None:
+        now = self._clock()
         for lease in leases:
-            entry = self._entries.get(lease.job)
-            if entry is not None and entry.state == State.LEASED and entry.item.epoch == lease.epoch:
-                self._unlease(entry, now)
+            entry = self._state.leased(lease)
+            if entry is not None:
+                self._state.unlease(entry, now)
 
-    def _unlease(self, entry: Entry, now: int) -> None:
-        """Back to the queue, unless the run has ended."""
-        if entry.item.run and entry.item.run not in self._states:
-            self._forget(entry, None, remember=False)
+    async def alive(self, worker: str, ms: int) -> None:
+        now = self._clock()
+        if ms:
+            self._signs[worker] = now + ms
         else:
-            self._queue.unlease(entry, now)
+            self._signs.pop(worker, None)
+        for silent in [name for name, until in self._signs.items() if until <= now]:
+            del self._signs[silent]
+            for entry in self._state.queue.held_by_worker(silent):
+                self._state.unlease(entry, now)
 
     async def wait(self, queue: Queue, seconds: float) -> None:
-        await _wait(self._ready[queue], seconds)
+        await wait_for(self._state.ready[queue], seconds)
 
     # -- reads --
 
-    async def run(self, run_id: str) -> Run | None:
-        state = self._states.get(run_id)
-        return state.run if state is not None else None
+    async def locate(self, run_id: str) -> str | None:
+        state = self._state.runs.get(run_id)
+        return state.run.fn if state is not None else None
 
-    async def runs(self, fn: str, created_from: int, created_to: int) -> list[Run]:
-        found = [
-            s.run
-            for s in self._states.values()
-            if s.run.fn == fn and created_from <= s.run.created < created_to
-        ]
-        return sorted(found, key=lambda run: (run.created, run.id))
+    async def run(self, fn: str, run_id: str) -> Run | None:
+        state = self._state.runs.get(run_id)
+        return state.run if state is not None and state.run.fn == fn else None
 
-    async def item(self, job: str) -> Item | None:
-        entry = self._entries.get(job)
-        return replace(entry.item) if entry is not None else None
+    async def runs(self, fn: str, created_from: int, created_to: int, cursor: str, limit: int) -> Page[Run]:
+        return self._page(
+            cursor, limit, lambda run: run.fn == fn and created_from <= run.created < created_to
+        )
 
-    async def items(self, run_id: str) -> list[Item]:
-        state = self._states.get(run_id)
-        if state is None:
+    def _page(self, cursor: str, limit: int, wanted: Callable[[Run], bool]) -> Page[Run]:
+        """By run id, since new ones come at the end."""
+        found = heapq.nsmallest(
+            limit + 1,
+            (state.run for id_, state in self._state.runs.items() if id_ > cursor and wanted(state.run)),
+            key=lambda run: run.id,
+        )
+        more = len(found) > limit
+        found = found[:limit]
+        return Page(found=found, cursor=found[-1].id if more else "")
+
+    async def item(self, fn: str, job: str) -> Item | None:
+        entry = self._state.entries.get(job)
+        return replace(entry.item) if entry is not None and entry.item.fn == fn else None
+
+    async def items(self, fn: str, run_id: str) -> list[Item]:
+        state = self._state.runs.get(run_id)
+        if state is None or state.run.fn != fn:
             return []
         return sorted((replace(entry.item) for entry in state.entries.values()), key=lambda item: item.due)
 
-    async def pauses(self, events: Sequence[Event]) -> list[list[Pause]]:
-        return [self._pauses.candidates(event) for event in events]
+    async def pauses(self, event: Event, cursor: str, limit: int) -> Page[Pause]:
+        return self._state.pauses.page(event, cursor, limit)
+
+    async def first_pauses(self, events: Sequence[Event], limit: int) -> list[Page[Pause]]:
+        return [self._state.pauses.page(event, "", limit) for event in events]
+
+    async def remembered(self, fn: str, names: Sequence[str], since: int) -> list[bytes]:
+        found = [self._state.remembered.get((fn, name)) for name in names]
+        now = self._clock()
+        return [event for each in found if each is not None for event in each.since(since, now)]
 
     async def signal(self, name: str) -> Pause | None:
-        found = self._pauses.plain(name)
+        found = self._state.pauses.plain(name)
         return found[0] if found else None
 
-    async def lock_holder(self, key: str) -> str | None:
-        holder = self._locks.get(key)
-        return holder if holder in self._states else None
+    async def lock_holders(self, locks: Sequence[tuple[str, str]]) -> list[str | None]:
+        holders = [self._state.locks.get(key, ("", ""))[0] for _, key in locks]
+        return [holder if self._state.alive(holder) else None for holder in holders]
 
-    async def orphans(self, older_than: int) -> list[Run]:
-        return [
-            state.run
-            for state in self._states.values()
-            if state.run.created < older_than
-            and not state.entries
-            and all(pause.kind is PauseKind.CANCEL for pause in state.pauses.values())
-        ]
+    async def orphans(self, age: int, cursor: str, limit: int) -> Page[Run]:
+        before = self._clock() - age
+        runs = self._state.runs
+
+        def lost(run: Run) -> bool:
+            state = runs[run.id]
+            return (
+                run.created < before
+                and not state.entries
+                and all(pause.kind is PauseKind.CANCEL for pause in state.pauses.values())
+            )
+
+        return self._page(cursor, limit, lost)
 
     async def stats(self) -> Stats:
+        store = self._state
         return Stats(
-            runs=len(self._states),
-            queued=len(self._entries) - self._queue.leased,
-            leased=self._queue.leased,
-            pauses=len(self._pauses),
-            outbox=len(self._events) + len(self._history),
+            runs=len(store.runs),
+            queued=len(store.entries) - store.queue.leased,
+            leased=store.queue.leased,
+            pauses=len(store.pauses),
+            outbox=len(store.events) + len(store.history),
+            dropped=store.history.dropped,
         )
 
-    # -- the outbox --
+    # -- bulk cancellations --
 
-    async def outbox_events(self, limit: int) -> EventOutbox:
-        self._has_events.clear()
-        taken = [slot for slot, _ in zip(self._events, range(limit), strict=False)]
+    async def put_cancellation(self, cancellation: Cancellation) -> None:
+        self._state.cancellations[cancellation.id] = cancellation
+        self._state.notes.cancellation(cancellation)
         await self._settle()
-        return EventOutbox(events=[event for _, event in taken], token=taken[-1][0] if taken else 0)
 
-    async def outbox_history(self, limit: int) -> HistoryOutbox:
-        self._has_history.clear()
-        taken = [slot for slot, _ in zip(self._history, range(limit), strict=False)]
+    async def cancellations(self) -> list[Cancellation]:
+        return sorted(self._state.cancellations.values(), key=lambda each: each.id, reverse=True)
+
+    async def delete_cancellation(self, cancellation_id: str) -> bool:
+        if self._state.cancellations.pop(cancellation_id, None) is None:
+            return False
+        self._state.notes.cancellation_gone(cancellation_id)
         await self._settle()
-        return HistoryOutbox(entries=[entry for _, entry in taken], token=taken[-1][0] if taken else 0)
-
-    async def ack_events(self, token: int) -> None:
-        if _ack(self._events, token):
-            self._note_events_acked(token)
-
-    async def ack_history(self, token: int) -> None:
-        if _ack(self._history, token):
-            self._note_history_acked(token)
-
-    async def wait_events(self, seconds: float) -> None:
-        await _wait(self._has_events, seconds)
-
-    async def wait_history(self, seconds: float) -> None:
-        await _wait(self._has_history, seconds)
-
-
-async def _wait(event: asyncio.Event, seconds: float) -> None:
-    if event.is_set() or seconds <= 0:
-        return
-    try:
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        return
-
-
-def _ack(box: deque[tuple[int, Any]], token: int) -> bool:
-    """Drop what the token covers. False if that was done before: a newer token came first."""
-    before = len(box)
-    while box and box[0][0] <= token:
-        box.popleft()
-    return len(box) < before
+        return True

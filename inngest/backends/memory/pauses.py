@@ -5,9 +5,12 @@ An event meets only the waits it can match: a million waits on other values cost
 
 from __future__ import annotations
 
+import heapq
+
 from inngest.core.expr import term_value, value_at
 from inngest.core.model.events import Event
 from inngest.core.model.runs import Pause
+from inngest.ports.engine import Page
 
 Bucket = dict[str, Pause]
 
@@ -58,16 +61,26 @@ class PauseIndex:
         if not name.plain and not name.paths:
             del self._names[pause.event]
 
-    def candidates(self, event: Event) -> list[Pause]:
+    def page(self, event: Event, cursor: str, limit: int) -> Page[Pause]:
+        """The pauses that the event can match, bucket by bucket, and within one by id: all of a bucket that
+        fits, or the ids after the cursor.
+        """
         name = self._names.get(event.name)
         if name is None:
-            return []
-        found = list(name.plain.values())
+            return Page(found=[])
+        buckets = [name.plain]
         for path, values in name.paths.items():
             text = term_value(value_at(event.value, path))
             if text is not None and (bucket := values.get(text)):
-                found += bucket.values()
-        return found
+                buckets.append(bucket)
+        total = sum(map(len, buckets))
+        if not cursor and total <= limit:
+            return Page(found=[pause for bucket in buckets for pause in bucket.values()])
+        chosen = heapq.nsmallest(limit + 1, (id_ for bucket in buckets for id_ in bucket if id_ > cursor))
+        more = len(chosen) > limit
+        known = {id_: pause for bucket in buckets for id_, pause in bucket.items()} if chosen else {}
+        found = [known[id_] for id_ in chosen[:limit]]
+        return Page(found=found, cursor=found[-1].id if more else "")
 
     def plain(self, event: str) -> list[Pause]:
         """The pauses without terms."""

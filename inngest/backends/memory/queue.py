@@ -25,6 +25,12 @@ _US = 1000
 SWEEP = 1000
 """How often (ms) leases are checked for having run out."""
 
+UNSETTLED = 1 << 62
+"""Until when a lease goes that is not handed out yet, since it is not durable."""
+
+Holder = tuple[str, int]
+"""Who leased an item: the worker, and the number of its request."""
+
 
 class State(IntEnum):
     TIMER = 0
@@ -38,7 +44,7 @@ class Entry:
     is another: a run that has its place must not wait behind those who wait for theirs.
     """
 
-    __slots__ = ("admitted", "held", "item", "mark", "part", "state", "until")
+    __slots__ = ("admitted", "held", "holder", "item", "mark", "part", "state", "until")
 
     def __init__(self, item: Item, part: Part, admitted: Partition | None) -> None:
         self.item = item
@@ -47,6 +53,7 @@ class Entry:
         self.state = State.GONE
         self.mark = 0
         self.until = 0
+        self.holder: Holder = ("", 0)
         self.held: tuple[Cell, ...] = ()
 
 
@@ -109,11 +116,9 @@ class MemoryQueue:
         self,
         function: Callable[[str], Function | None],
         on_ready: Callable[[Queue], None],
-        on_tat: Callable[[str, int], None],
     ) -> None:
         self._function = function
         self._on_ready = on_ready
-        self._on_tat = on_tat
         self._parts: dict[str, Part] = {}
         self._cells: dict[str, _Cell] = {}
         self._ring: dict[Queue, OrderedDict[Part, None]] = {queue: OrderedDict() for queue in Queue}
@@ -217,18 +222,18 @@ class MemoryQueue:
 
     # -- leasing --
 
-    def lease(self, queue: Queue, limit: int, now: int, until: int) -> list[Entry]:
+    def lease(self, queue: Queue, limit: int, now: int, until: int, holder: Holder) -> list[Entry]:
         self._promote(queue, now)
         ring = self._ring[queue]
         leased: list[Entry] = []
         while ring and len(leased) < limit:
             part, _ = ring.popitem(last=False)
-            entry = self._lease_head(part, now, until)
+            entry = self._lease_head(part, now, until, holder)
             if entry is not None:
                 leased.append(entry)
         return leased
 
-    def lease_next(self, entry: Entry, now: int, until: int) -> bool:
+    def lease_next(self, entry: Entry, now: int, until: int, holder: Holder) -> bool:
         """Lease this one ready entry, if it is next by right: no other partition has work, nor has its own
         before it.
         """
@@ -238,9 +243,9 @@ class MemoryQueue:
         if len(ring) != 1 or part not in ring or part.head() is not entry:
             return False
         ring.clear()
-        return self._lease_head(part, now, until) is not None
+        return self._lease_head(part, now, until, holder) is not None
 
-    def _lease_head(self, part: Part, now: int, until: int) -> Entry | None:
+    def _lease_head(self, part: Part, now: int, until: int, holder: Holder) -> Entry | None:
         """Lease the head of a partition, which is put back in the ring, if capacity allows; else park it."""
         entry = part.head()
         assert entry is not None, "an empty partition is in no ring"
@@ -252,6 +257,7 @@ class MemoryQueue:
         entry.mark = self._mark
         entry.state = State.LEASED
         entry.until = until
+        entry.holder = holder
         item.epoch += 1
         self._leased.add(entry)
         if part.head() is not None:
@@ -300,7 +306,6 @@ class MemoryQueue:
         if admission.tat is not None:
             self.tats.expire(now)
             self.tats.put(key, admission.tat, admission.tat // _US + 1)
-            self._on_tat(key, admission.tat)
             return True
         self._mark += 1
         part.ticket, part.waits_for = self._mark, None
@@ -403,6 +408,16 @@ class MemoryQueue:
         self._sweep = now + SWEEP
         over = [entry for entry in self._leased if entry.until <= now]
         return sorted(over, key=lambda entry: (entry.until, entry.item.fn, entry.item.job))
+
+    def held_by(self, holder: Holder, queue: Queue) -> list[Entry]:
+        """What a request has leased and is still held."""
+        found = [entry for entry in self._leased if entry.holder == holder and entry.part.queue is queue]
+        return sorted(found, key=lambda entry: entry.mark)
+
+    def held_by_worker(self, worker: str) -> list[Entry]:
+        """What a worker has leased, in a set order, but for what is not handed out yet."""
+        found = [each for each in self._leased if each.holder[0] == worker and each.until != UNSETTLED]
+        return sorted(found, key=lambda entry: (entry.until, entry.item.fn, entry.item.job))
 
     def unlease(self, entry: Entry, now: int) -> None:
         """Back to the queue, by its due time, with its capacity released."""

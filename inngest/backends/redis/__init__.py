@@ -4,8 +4,8 @@
 id>}:…``. Beside them stand the indices of the whole server: the rings of partitions that have work, the
 timers, the leases, runs and odd job ids by name, the pauses by what they wait for, cells that functions
 share, the registry, the outbox. Keys of claims, tokens and limits expire on the server's clock with a margin;
-what counts is the caller's time against the one stored in them, so that no script asks the server for the
-time.
+what counts is the caller's time against the one stored in them. Scripts ask the server for the time only to
+say how far away something is.
 
 **A transition is one script.** It is sent as msgpack, in which whatever scripts need not understand (items,
 pauses, the unchanging part of a run) is opaque bytes. The scripts are assembled of the files in ``lua/``, one
@@ -16,17 +16,25 @@ as long as they are not large; a commit that leases its continuation tells the r
 knows, and gets the state back only if that is not the one.
 
 **Nothing polls.** A worker waits only after it saw the ring empty, so a script publishes when the ring stops
-being empty, or when the next due time moves forward: one channel a queue.
+being empty, or when the next due time moves forward: one channel a queue. Whoever has looked and left nothing
+says so there, so that one of many goes, and the others stay: see `bell`.
 
 **The event stream** is one Redis stream beside all this, with keys of its own tag, ``inngest:{stream}``: an
 event is an entry, each kind of reader a consumer group. Consumers give signs of life, as keys that expire.
 Whoever leaves says so and is succeeded at once; whoever is silent at two looks is dead, and others claim the
 entries that it has not acknowledged. Consumers read on connections of their own, on which they block. With
-the signs of life, what all groups have acknowledged is trimmed off.
+the signs of life, what all groups have acknowledged is trimmed off, and when the stream takes too much memory
+the oldest of what only the indexer lacks. What a server needs to get on when its memory is full (signs,
+claims, trimming) are scripts that it runs all the same. Dead letters are a stream of their own under the same
+tag; a revived one is an entry that names its group, and that the others pass over.
+
+**Fail-over.** A failover may lose a suffix of the commits, so that a revision may come to name another state:
+known states are forgotten with each broken connection, and whenever the server is no longer the one it was.
+`link.Link` finds that out by the answers of a replica, and by asking each new connection, and from time to
+time an idle one, which server it leads to; what came on connections to the old one is not believed any more.
 
 **Sentinel** changes how the address is found. The place for ``WAIT`` is in `link.Link`, after the scripts, on
-their connection. A failover may lose a suffix of the commits, so that a revision may come to name another
-state: known states are forgotten with each broken connection.
+their connection.
 
 **Cluster** needs these to change, all of which are single-server shortcuts of the scripts, in one place each:
 

@@ -66,8 +66,7 @@ def advanced(run: Run, transition: Transition, won: Sequence[bool]) -> Run:
             if win:
                 after.save_step(effect.step, effect.value)
         elif isinstance(effect, Await) and _happened(effect, won):
-            # It changes the run even when it loses.
-            after.pending = {step for step in effect.steps if step not in after.steps}
+            after.await_steps(effect.steps)  # even when it loses
     return after
 
 

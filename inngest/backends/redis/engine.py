@@ -2,35 +2,49 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
+from typing import Any, TypeVar
 from uuid import uuid4
+
+import msgspec
 
 from inngest.backends.redis import wire
 from inngest.backends.redis.bell import Bell
+from inngest.backends.redis.bus import RedisBus
 from inngest.backends.redis.cache import RunCache, advanced, created
+from inngest.backends.redis.clock import ServerClock
 from inngest.backends.redis.link import Command, Link, Reply, call
+from inngest.backends.redis.outbox import RedisOutbox
+from inngest.backends.redis.pauses import Waiting
 from inngest.backends.redis.registry import VERSION, RedisRegistry
 from inngest.backends.redis.scripts import (
+    ALIVE,
     COMMIT,
+    DISCARD,
     EXTEND,
     HAND_BACK,
     ITEM,
     LEASE,
     ORPHANS,
-    OUTBOX_ACK,
-    OUTBOX_TAKE,
     RUN,
     RUN_ITEMS,
+    Script,
 )
-from inngest.core.errors import StoreUnavailable
-from inngest.core.expr import term_value, value_at
+from inngest.core.errors import StoreRefused, StoreUnavailable
+from inngest.core.model.cancellations import Cancellation
 from inngest.core.model.events import Event
 from inngest.core.model.functions import App, Function
-from inngest.core.model.runs import Item, Leased, Pause, Queue, Run
-from inngest.core.model.transition import Committed, EndRun, Lease, Transition
-from inngest.ports.engine import EventOutbox, HistoryOutbox, Registry, Stats, Take, Work
+from inngest.core.model.history import History, decode_history
+from inngest.core.model.runs import Item, Leased, Pause, Queue, Run, RunStatus
+from inngest.core.model.transition import Committed, Effect, EndRun, Evict, Lease, Transition, lease_of
+from inngest.core.policy import MAX_HISTORY_WAITING
+from inngest.ports.engine import Page, Registered, Stats, Take, Work
+
+T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
 
 PREFIX = "inngest:"
 ROOM = 1024 * 1024
@@ -45,17 +59,38 @@ class RedisEngineStore:
     Args:
         url: as of ``redis.asyncio.Redis.from_url``: ``redis://``, ``rediss://`` or ``unix://``.
         prefix: of all keys and channels.
+        clock: the time in ms in place of the server's, for tests.
+        allow_unsafe: of `server.UNSAFE`, what of the server is borne; None for all.
 
     """
 
-    def __init__(self, url: str, *, prefix: str = PREFIX, cache: RunCache | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        prefix: str = PREFIX,
+        cache: RunCache | None = None,
+        clock: Callable[[], int] | None = None,
+        allow_unsafe: Collection[str] | None = None,
+    ) -> None:
         self._prefix = prefix
+        self._clock = clock
+        self._time = ServerClock()
+        self._unreadable = 0
         self._cache = RunCache() if cache is None else cache
-        self._link = Link(url, on_break=self._cache.clear)
+        self._link = Link(url, on_break=self._cache.clear, allow_unsafe=allow_unsafe)
+        self._bus = RedisBus(self._link)
         self._owner = uuid4().hex
-        channels = [self._ready(queue) for queue in Queue]
-        channels += [self._box(_EVENTS), self._box(_HISTORY), f"{prefix}{VERSION}"]
-        self._bell = Bell(channels)
+        queues = [self._ready(queue) for queue in Queue]
+        channels = [f"{prefix}outbox:{box}" for box in (_EVENTS, _HISTORY)]
+        self._bell = Bell([*channels, f"{prefix}{VERSION}"], queues, name=self._owner)
+        self.events: RedisOutbox[bytes] = RedisOutbox(
+            self._link, self._bell, prefix, _EVENTS, self._owner, lambda entry: entry
+        )
+        self.history: RedisOutbox[History] = RedisOutbox(
+            self._link, self._bell, prefix, _HISTORY, self._owner, decode_history
+        )
+        self._waiting = Waiting(self._link, prefix)
         self._registry = RedisRegistry(self._link, self._bell, prefix)
 
     @property
@@ -63,20 +98,41 @@ class RedisEngineStore:
         """How many there were so far."""
         return self._link.round_trips
 
+    @property
+    def warnings(self) -> list[str]:
+        """What should be set otherwise at the server."""
+        return self._link.warnings
+
     async def open(self) -> None:
         await self._link.open()
         try:
-            await self._bell.open(self._link.client, self._link.address)
+            await self._hear()
+            await self._bus.open()
+            await self._bell.open(self._bus)
         except BaseException:
+            await self._bus.close()
             await self._link.close()
             raise
         self._bell.ring_all()
 
+    async def _hear(self) -> None:
+        """Learn what time it is there."""
+        sent = self._time.start()
+        ((seconds, micros),) = await self._link.run([("TIME",)])
+        self._time.tell(sent, int(seconds) * 1000 + int(micros) // 1000)
+
+    def now(self) -> int:
+        return self._clock() if self._clock is not None else self._time.now()
+
+    def slack(self) -> int:
+        return self._time.slack() if self._clock is None else 0
+
     async def close(self) -> None:
         with suppress(StoreUnavailable):  # then what it has claimed is free a little later
-            for box in (_EVENTS, _HISTORY):
-                await self._ack(box, 0)
+            await self.events.ack(0)
+            await self.history.ack(0)
         await self._bell.close()
+        await self._bus.close()
         await self._link.close()
         self._cache.clear()
 
@@ -86,15 +142,12 @@ class RedisEngineStore:
     def _ready(self, queue: Queue) -> str:
         return f"{self._prefix}ready:{queue.value}"
 
-    def _box(self, box: str) -> str:
-        return f"{self._prefix}outbox:{box}"
-
     # -- the registry --
 
     async def put_app(self, app: App, functions: Sequence[Function]) -> None:
         await self._registry.put(app, functions)
 
-    async def registry(self) -> Registry:
+    async def registry(self) -> Registered:
         return await self._registry.read()
 
     async def wait_registry(self, version: int, seconds: float) -> int:
@@ -107,44 +160,88 @@ class RedisEngineStore:
             return []
         replies = await self._link.run([self._commit(transition, take) for transition in transitions])
         results = [
-            self._committed(transition, reply, take)
-            for transition, reply in zip(transitions, replies, strict=True)
+            self._committed(transition, reply) for transition, reply in zip(transitions, replies, strict=True)
         ]
         await self._complete([result.next for result in results if result.next is not None])
         return results
 
     def _commit(self, transition: Transition, take: Take | None) -> Command:
         known = self._cache.get(transition.run) if transition.run else None
-        return call(
+        try:
+            encoded = wire.encode_transition(transition)
+        except (ValueError, OverflowError, RecursionError, TypeError, msgspec.MsgspecError) as error:
+            raise StoreRefused(
+                f"redis {self._link.address}: a change of run {transition.run!r} cannot be encoded: "
+                f"{type(error).__name__}: {error}",
+                system=f"redis {self._link.address}",
+                run=transition.run,
+            ) from error
+        return self._call(
             COMMIT,
             f"{self._prefix}{{{transition.fn}}}",
-            self._prefix,
-            wire.encode_transition(transition),
-            take.now if take is not None else 0,
-            take.until if take is not None else "",
+            encoded,
+            take.ms if take is not None else "",
+            take.worker if take is not None else "",
             known.revision if known is not None else -1,
             ROOM,
+            MAX_HISTORY_WAITING,
         )
 
-    def _committed(self, transition: Transition, reply: Reply, take: Take | None) -> Committed:
+    def _call(self, script: Script, key: str, *args: Any) -> Command:
+        return call(script, key, self._prefix, self._clock() if self._clock is not None else "", *args)
+
+    async def _script(self, script: Script, key: str, *args: Any) -> Reply:
+        (reply,) = await self._link.run([self._call(script, key, *args)])
+        return reply
+
+    def _committed(self, transition: Transition, reply: Reply) -> Committed:
         if reply[0]:
-            return Committed(won=[False] * len(transition.effects), stale=True)
+            following = self._leased(reply[1], reply[2]) if len(reply) > 1 else None
+            return Committed(won=[False] * len(transition.effects), stale=True, next=following)
         won = [letter == 49 for letter in reply[1]]  # "1"
         run = self._follow(transition, won, reply)
         following = None
-        if reply[8] is not None and take is not None:
-            following = wire.decode_leased(reply[8], take.until)
-            if reply[9] is not None and (state := wire.decode_run(reply[9])) is not None:
-                self._cache.put(state)
-                run = state
-            following.run = run
+        if reply[8] is not None:
+            following = self._leased(reply[8], reply[9])
+            if following is not None and following.run is None:
+                following.run = run
         return Committed(won=won, next=following)
+
+    def _leased(self, item: Reply, state: Reply) -> Leased | None:
+        """A leased item with the state that came along, if one did."""
+        try:
+            leased = Leased(item=wire.decode_item(item), run=None)
+        except Exception as error:  # noqa: BLE001 -- a damaged record is no reason to end
+            self._damaged(f"item {item[8]!r}", error)
+            return None
+        if state is not None and (run := self._state(state)) is not None:
+            leased.run = run
+        return leased
+
+    def _state(self, reply: Reply) -> Run | None:
+        """A state that came along; None if it is known, too large to come along, or damaged."""
+        try:
+            run = wire.decode_run(reply)
+        except Exception as error:  # noqa: BLE001 -- a damaged record is no reason to end
+            self._damaged(f"run {reply[0]!r}", error)
+            return None
+        if run is not None:
+            self._cache.put(run)
+            return run
+        known = self._cache.get(reply[0].decode())
+        return known if known is not None and known.revision == int(reply[1]) else None
+
+    def _damaged(self, what: str, error: Exception) -> None:
+        self._unreadable += 1
+        _log.error(
+            "redis %s: %s cannot be read: %s: %s", self._link.address, what, type(error).__name__, error
+        )
 
     def _follow(self, transition: Transition, won: list[bool], reply: Reply) -> Run | None:
         """The state of the run after a transition, if the one before it is known."""
         if not transition.run:
             return None
-        if any(win and isinstance(e, EndRun) for e, win in zip(transition.effects, won, strict=True)):
+        if any(win and isinstance(e, EndRun | Evict) for e, win in zip(transition.effects, won, strict=True)):
             self._cache.drop(transition.run)
             return None
         before, revision = reply[2], reply[3]
@@ -165,229 +262,265 @@ class RedisEngineStore:
         missing = {one.item.run: one.item.fn for one in leased if one.item.run and one.run is None}
         if not missing:
             return list(leased)
-        runs = await self._states(list(missing.items()))
+        damaged: set[str] = set()
+        runs = await self._states(list(missing.items()), damaged)
         for one in leased:
             if one.run is None:
                 one.run = runs.get(one.item.run)
-        lost = [one for one in leased if one.item.run and one.run is None]
+        lost = [one.item for one in leased if one.item.run and one.run is None]
         if lost:
-            until = min(one.until for one in lost)
-            await self.hand_back([Lease(one.item.job, one.item.epoch) for one in lost], until)
+            await self.hand_back([lease_of(item) for item in lost if item.run not in damaged])
+            await self._discard([lease_of(item) for item in lost if item.run in damaged])
         return [one for one in leased if not one.item.run or one.run is not None]
 
-    async def _states(self, runs: Sequence[tuple[str, str]]) -> dict[str, Run]:
-        """The states of runs, given as (run, function or ""), by run id; without those that have ended."""
+    async def _discard(self, leases: Sequence[Lease]) -> None:
+        """Drop items that nobody can work on."""
+        if leases:
+            key = f"{self._prefix}leases"
+            await self._link.run(
+                [self._call(DISCARD, key, lease.fn, lease.job, lease.epoch) for lease in leases]
+            )
+
+    async def _states(
+        self, runs: Sequence[tuple[str, str]], damaged: set[str] | None = None
+    ) -> dict[str, Run]:
+        """The states of runs, given as (run, function), by run id; without those that have ended, and without
+        those that cannot be read, whose ids are added to ``damaged``.
+        """
         found: dict[str, Run] = {}
         commands = []
         for run_id, fn in runs:
             known = self._cache.get(run_id)
             revision = known.revision if known is not None else -1
-            commands.append(call(RUN, f"{self._prefix}runs", self._prefix, run_id, fn, revision))
+            commands.append(self._call(RUN, f"{self._prefix}{{{fn}}}", fn, run_id, revision))
             if known is not None:
                 found[run_id] = known
         for (run_id, _), reply in zip(runs, await self._link.run(commands), strict=True):
             if reply is None:
                 self._cache.drop(run_id)
                 found.pop(run_id, None)
-            elif (run := wire.decode_run(reply)) is not None:
-                self._cache.put(run)
+            elif (run := self._state(reply)) is not None:
                 found[run_id] = run
+            else:
+                found.pop(run_id, None)
+                if damaged is not None:
+                    damaged.add(run_id)
         return found
 
     # -- the queue --
 
-    async def lease(self, queue: Queue, limit: int, now: int, until: int) -> Work:
+    async def lease(
+        self, queue: Queue, limit: int, ms: int, worker: str, *, request: int = 0, again: bool = False
+    ) -> Work:
         ready = self._bell.events[self._ready(queue)]
         ready.clear()
+        key = f"{self._prefix}ring:{queue.value}"
+        sent = self._time.start()
         try:
-            key = f"{self._prefix}ring:{queue.value}"
-            next_due, more, items, states = await self._link.script(
-                LEASE, key, self._prefix, queue.value, limit, now, until, ROOM
+            next_in, more, items, states, now = await self._script(
+                LEASE,
+                key,
+                queue.value,
+                limit,
+                ms,
+                worker,
+                request,
+                "1" if again else "",
+                ROOM,
+                self._owner,
             )
         except BaseException:
             ready.set()  # another may have relied on this look
             raise
+        self._time.tell(sent, now)
         if more:
             ready.set()
-        runs = {}
-        for reply in states:
-            run = wire.decode_run(reply)
-            if run is not None:
-                self._cache.put(run)
-            else:
-                run = self._cache.get(reply[0].decode())
-                if run is not None and run.revision != int(reply[1]):
-                    run = None
-            if run is not None:
-                runs[run.id] = run
-        leased = [wire.decode_leased(reply, until) for reply in items]
-        for one in leased:
+        self._bell.looked(self._ready(queue), found=bool(items))
+        runs = {run.id: run for run in map(self._state, states) if run is not None}
+        leased, lost = [], []
+        for reply in items:
+            one = self._leased(reply, None)
+            if one is None:
+                lost.append(wire.lease_of_reply(reply))
+                continue
             one.run = runs.get(one.item.run)
-        return Work(items=await self._complete(leased), next_due=next_due if next_due >= 0 else None)
+            leased.append(one)
+        await self._discard(lost)
+        return Work(items=await self._complete(leased), next_in=next_in / 1000 if next_in >= 0 else None)
 
-    async def extend(self, leases: Sequence[Lease], until: int) -> list[Lease]:
-        if not leases:
-            return []
-        held = await self._link.script(
-            EXTEND, f"{self._prefix}leases", self._prefix, until, wire.encode(leases)
-        )
-        return [lease for lease, still in zip(leases, held, strict=True) if not still]
+    async def extend(self, leases: Sequence[Lease], ms: int) -> list[Lease]:
+        lost: list[Lease] = []
+        for page in _pages(leases):
+            held = await self._script(EXTEND, f"{self._prefix}leases", ms, wire.encode(page))
+            lost += [lease for lease, still in zip(page, held, strict=True) if not still]
+        return lost
 
-    async def hand_back(self, leases: Sequence[Lease], now: int) -> None:
-        if leases:
-            key = f"{self._prefix}leases"
-            await self._link.script(HAND_BACK, key, self._prefix, now, wire.encode(leases))
+    async def hand_back(self, leases: Sequence[Lease]) -> None:
+        for page in _pages(leases):
+            await self._script(HAND_BACK, f"{self._prefix}leases", wire.encode(page))
+
+    async def alive(self, worker: str, ms: int) -> None:
+        for _ in range(_PAGE):
+            sent = self._time.start()
+            more, now = await self._script(ALIVE, f"{self._prefix}workers", worker, ms)
+            self._time.tell(sent, now)
+            if not more:
+                return
 
     async def wait(self, queue: Queue, seconds: float) -> None:
         await self._bell.wait(self._ready(queue), seconds)
 
     # -- reads --
 
-    async def run(self, run_id: str) -> Run | None:
-        return (await self._states([(run_id, "")])).get(run_id)
+    async def locate(self, run_id: str) -> str | None:
+        (fn,) = await self._link.read([("HGET", f"{self._prefix}runs", run_id)])
+        return _text(fn) if fn is not None else None
 
-    async def runs(self, fn: str, created_from: int, created_to: int) -> list[Run]:
-        key = f"{self._prefix}{{{fn}}}:runs"
-        (ids,) = await self._link.run(
-            [("ZRANGE", key, created_from, f"({created_to}", "BYSCORE")],
-        )
-        found = await self._all([(raw.decode(), fn) for raw in ids])
-        return sorted(found, key=lambda run: (run.created, run.id))
+    async def run(self, fn: str, run_id: str) -> Run | None:
+        return (await self._states([(run_id, fn)])).get(run_id)
 
-    async def _all(self, runs: Sequence[tuple[str, str]]) -> list[Run]:
-        found: list[Run] = []
-        for first in range(0, len(runs), _PAGE):
-            found += (await self._states(runs[first : first + _PAGE])).values()
-        return found
+    async def runs(self, fn: str, created_from: int, created_to: int, cursor: str, limit: int) -> Page[Run]:
+        # A cursor is the last one's creation time and id, by which those of one time are ordered.
+        low, _, last = cursor.partition(":")
+        key, since = f"{self._prefix}{{{fn}}}:runs", int(low or created_from)
+        ids: list[str] = []
+        following, offset = "", 0
+        while not ids:
+            window = (since, f"({created_to}", "BYSCORE", "LIMIT", offset, limit, "WITHSCORES")
+            (flat,) = await self._link.read([("ZRANGE", key, *window)])
+            known = [(int(float(at)), _text(raw)) for raw, at in zip(flat[::2], flat[1::2], strict=True)]
+            ids = [run_id for at, run_id in known if (at, run_id) > (since, last)]
+            following = f"{known[-1][0]}:{known[-1][1]}" if len(known) == limit else ""
+            if not following:
+                break
+            offset += limit
+        found = await self._states([(run_id, fn) for run_id in ids])
+        return Page(found=list(found.values()), cursor=following)
 
-    async def item(self, job: str) -> Item | None:
-        reply = await self._link.script(ITEM, f"{self._prefix}jobs", self._prefix, job)
-        return wire.decode_item(reply) if reply is not None else None
+    async def item(self, fn: str, job: str) -> Item | None:
+        reply = await self._script(ITEM, f"{self._prefix}{{{fn}}}", fn, job)
+        return next(iter(self._items([reply] if reply is not None else [])), None)
 
-    async def items(self, run_id: str) -> list[Item]:
-        replies = await self._link.script(RUN_ITEMS, f"{self._prefix}runs", self._prefix, run_id)
-        return sorted(map(wire.decode_item, replies), key=lambda item: item.due)
+    async def items(self, fn: str, run_id: str) -> list[Item]:
+        replies = await self._script(RUN_ITEMS, f"{self._prefix}{{{fn}}}", fn, run_id)
+        return sorted(self._items(replies), key=lambda item: item.due)
 
-    async def pauses(self, events: Sequence[Event]) -> list[list[Pause]]:
-        names = list(dict.fromkeys(event.name for event in events))
-        if not names:
-            return []
-        replies = await self._link.run(
-            [
-                command
-                for name in names
-                for command in (
-                    ("HVALS", self._prefix + wire.plain_bucket(name)),
-                    ("HKEYS", self._prefix + wire.paths_name(name)),
-                )
-            ]
-        )
-        plain = dict(zip(names, replies[::2], strict=True))
-        paths = {
-            name: [path.decode() for path in found] for name, found in zip(names, replies[1::2], strict=True)
-        }
-        wanted = [_buckets(event, paths[event.name]) for event in events]
-        buckets = list(dict.fromkeys(bucket for some in wanted for bucket in some))
-        found = {}
-        if buckets:
-            entries = await self._link.run([("HVALS", self._prefix + bucket) for bucket in buckets])
-            found = dict(zip(buckets, entries, strict=True))
-        return [
-            [wire.decode_pause(entry) for entry in plain[event.name]]
-            + [wire.decode_pause(entry) for bucket in some for entry in found[bucket]]
-            for event, some in zip(events, wanted, strict=True)
-        ]
+    def _items(self, replies: Sequence[Reply]) -> list[Item]:
+        """Without the damaged ones."""
+        return [one.item for reply in replies if (one := self._leased(reply, None)) is not None]
+
+    async def first_pauses(self, events: Sequence[Event], limit: int) -> list[Page[Pause]]:
+        return await self._waiting.first(events, limit)
+
+    async def pauses(self, event: Event, cursor: str, limit: int) -> Page[Pause]:
+        return await self._waiting.more(event, cursor, limit)
+
+    async def remembered(self, fn: str, names: Sequence[str], since: int) -> list[bytes]:
+        keys = [f"{self._prefix}{{{fn}}}:cancelling:{name}" for name in names]
+        found = await self._link.read([("ZRANGE", key, since, "+inf", "BYSCORE") for key in keys])
+        return [event for events in found for event in events]
 
     async def signal(self, name: str) -> Pause | None:
-        (entries,) = await self._link.run([("HVALS", self._prefix + wire.plain_bucket(name))])
-        return wire.decode_pause(entries[0]) if entries else None
+        return await self._waiting.signal(name)
 
-    async def lock_holder(self, key: str) -> str | None:
-        (holder,) = await self._link.run([("GET", self._prefix + wire.lock_name(key))])
-        if holder is None:
-            return None
-        (exists,) = await self._link.run([("HEXISTS", f"{self._prefix}runs", holder)])
-        return holder.decode() if exists else None
-
-    async def orphans(self, older_than: int) -> list[Run]:
-        key = f"{self._prefix}runs"
-        found: list[tuple[str, str]] = []
-        cursor = b"0"
-        while True:
-            ((cursor, flat),) = await self._link.run([("HSCAN", key, cursor, "COUNT", _PAGE)])
-            page = {run.decode(): fn.decode() for run, fn in zip(flat[::2], flat[1::2], strict=True)}
-            orphans = await self._link.script(
-                ORPHANS, key, self._prefix, older_than, wire.encode(list(page.items()))
-            )
-            found += [(run.decode(), page[run.decode()]) for run in orphans]
-            if cursor == b"0":
-                return await self._all(list(dict.fromkeys(found)))
-
-    async def stats(self) -> Stats:
-        runs, counts, leased, events, history = await self._link.run(
+    async def lock_holders(self, locks: Sequence[tuple[str, str]]) -> list[str | None]:
+        values = await self._link.read([("GET", self._prefix + wire.lock_name(key)) for _, key in locks])
+        holders = [_text(value).partition(" ")[0] if value is not None else "" for value in values]
+        alive = await self._link.read(
             [
-                ("HLEN", f"{self._prefix}runs"),
-                ("HMGET", f"{self._prefix}counts", "items", "pauses"),
-                ("ZCARD", f"{self._prefix}leases"),
-                ("LLEN", self._box(_EVENTS)),
-                ("LLEN", self._box(_HISTORY)),
+                ("HMGET", f"{self._prefix}{{{fn}}}:run:{holder}", "revision", "evicted")
+                for (fn, _), holder in zip(locks, holders, strict=True)
             ]
         )
-        items, pauses = (int(count or 0) for count in counts)
-        return Stats(runs=runs, queued=items - leased, leased=leased, pauses=pauses, outbox=events + history)
+        return [
+            holder if state[0] is not None and state[1] != b"1" else None
+            for holder, state in zip(holders, alive, strict=True)
+        ]
 
-    # -- the outbox --
+    async def orphans(self, age: int, cursor: str, limit: int) -> Page[Run]:
+        key = f"{self._prefix}runs"
+        if not cursor:
+            await self._index_lost(age)
+        ((following, flat),) = await self._link.read([("HSCAN", key, cursor or "0", "COUNT", limit)])
+        page = {_text(run): _text(fn) for run, fn in zip(flat[::2], flat[1::2], strict=True)}
+        found: list[tuple[str, str]] = []
+        for some in _pages(list(page.items())):
+            lost = await self._script(ORPHANS, key, age, wire.encode(some))
+            found += [(run.decode(), page[run.decode()]) for run in lost]
+        damaged: set[str] = set()
+        runs = await self._states(found, damaged)
+        if damaged:  # nothing moves them, and nobody can
+            ends: list[Effect] = [EndRun(status=RunStatus.FAILED)]
+            await self.commit([Transition(page[run], run, ends) for run in sorted(damaged)])
+        return Page(found=list(runs.values()), cursor="" if following == b"0" else following.decode())
 
-    async def outbox_events(self, limit: int) -> EventOutbox:
-        entries, token = await self._outbox(_EVENTS, limit)
-        return EventOutbox(events=entries, token=token)
+    async def _index_lost(self, age: int) -> None:
+        """Let runs that only their functions know be found again."""
+        (names,) = await self._link.read([("HKEYS", f"{self._prefix}functions")])
+        keys = {fn: f"{self._prefix}{{{fn}}}:runs" for fn in map(_text, names)}
+        known, *theirs = await self._link.read(
+            [("HLEN", f"{self._prefix}runs"), *(("ZCARD", key) for key in keys.values())]
+        )
+        if known >= sum(theirs):
+            return
+        for (fn, key), size in zip(keys.items(), theirs, strict=True):
+            for first in range(0, size, _PAGE):
+                (ids,) = await self._link.read([("ZRANGE", key, first, first + _PAGE - 1)])
+                pairs = [(_text(run), fn) for run in ids]
+                await self._script(ORPHANS, f"{self._prefix}runs", age, wire.encode(pairs))
 
-    async def outbox_history(self, limit: int) -> HistoryOutbox:
-        entries, token = await self._outbox(_HISTORY, limit)
-        return HistoryOutbox(entries=[wire.decode_history(entry) for entry in entries], token=token)
+    async def stats(self) -> Stats:
+        runs, counts, leased, events, history, dropped = await self._link.read(
+            [
+                ("HLEN", f"{self._prefix}runs"),
+                ("HMGET", f"{self._prefix}counts", "items", "pauses", "damaged"),
+                ("ZCARD", f"{self._prefix}leases"),
+                ("LLEN", self.events.key),
+                ("LLEN", self.history.key),
+                ("GET", f"{self.history.key}:dropped"),
+            ]
+        )
+        items, pauses, damaged = (wire.number(count) for count in counts[:3])
+        return Stats(
+            runs=runs,
+            queued=items - leased,
+            leased=leased,
+            pauses=pauses,
+            outbox=events + history,
+            dropped=wire.number(dropped),
+            damaged=damaged
+            + self._unreadable
+            + sum(part.damaged for part in (self.events, self.history, self._waiting, self._registry)),
+        )
 
-    async def _outbox(self, box: str, limit: int) -> tuple[list[bytes], int]:
-        key = self._box(box)
-        arrived = self._bell.events[key]
-        arrived.clear()
-        try:
-            token, more, entries, claimed = await self._link.script(
-                OUTBOX_TAKE, key, self._prefix, box, limit, self._owner
-            )
-        except BaseException:
-            arrived.set()
-            raise
-        if more:
-            arrived.set()
-        if claimed:
-            # Nobody calls if the one who has claimed it is dead.
-            asyncio.get_running_loop().call_later(claimed / 1000, arrived.set)
-        return entries, token
+    # -- bulk cancellations --
 
-    async def ack_events(self, token: int) -> None:
-        await self._ack(_EVENTS, token)
+    async def put_cancellation(self, cancellation: Cancellation) -> None:
+        key = f"{self._prefix}cancellations"
+        await self._link.run([("HSET", key, cancellation.id, wire.encode(cancellation))])
 
-    async def ack_history(self, token: int) -> None:
-        await self._ack(_HISTORY, token)
+    async def cancellations(self) -> list[Cancellation]:
+        (values,) = await self._link.read([("HVALS", f"{self._prefix}cancellations")])
+        found = []
+        for value in values:
+            try:
+                found.append(_decode_cancellation(value))
+            except (ValueError, msgspec.MsgspecError) as error:
+                self._damaged(f"cancellation {value[:80]!r}", error)
+        return sorted(found, key=lambda each: each.id, reverse=True)
 
-    async def _ack(self, box: str, token: int) -> None:
-        key = self._box(box)
-        left = await self._link.script(OUTBOX_ACK, key, self._prefix, box, token, self._owner)
-        if left:
-            self._bell.events[key].set()
-
-    async def wait_events(self, seconds: float) -> None:
-        await self._bell.wait(self._box(_EVENTS), seconds)
-
-    async def wait_history(self, seconds: float) -> None:
-        await self._bell.wait(self._box(_HISTORY), seconds)
+    async def delete_cancellation(self, cancellation_id: str) -> bool:
+        (gone,) = await self._link.run([("HDEL", f"{self._prefix}cancellations", cancellation_id)])
+        return bool(gone)
 
 
-def _buckets(event: Event, paths: Sequence[str]) -> list[str]:
-    """The buckets of the first terms that the event fulfils."""
-    found = []
-    for path in paths:
-        text = term_value(value_at(event.value, path))
-        if text is not None:
-            found.append(wire.term_bucket(event.name, path, text))
-    return found
+def _text(raw: bytes) -> str:
+    return raw.decode(errors="replace")  # a damaged one leads nowhere
+
+
+_decode_cancellation = msgspec.msgpack.Decoder(Cancellation).decode
+
+
+def _pages(things: Sequence[T]) -> Iterator[Sequence[T]]:
+    for start in range(0, len(things), _PAGE):
+        yield things[start : start + _PAGE]

@@ -1,131 +1,177 @@
-"""Round trips to the server: what concurrent callers send at the same time shares one."""
+"""Round trips to the server: what concurrent callers send at the same time shares one.
+
+Nothing is repeated behind a caller's back: a commit that happened must not look stale to it. Nothing is
+believed of a server that is another now, or has become a replica: its connections are dropped, replies that
+came on them count as lost, and ``on_break`` is called.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any, Protocol
 
-from redis.asyncio import ConnectionPool, Redis
-from redis.asyncio.connection import AbstractConnection
+import structlog
+from redis.asyncio import ConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import (
-    AuthenticationError,
-    BusyLoadingError,
-    NoPermissionError,
-    NoScriptError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    RedisError,
-    ResponseError,
+from redis.exceptions import NoScriptError, ReadOnlyError, RedisError
+
+from inngest.backends.redis import server
+from inngest.backends.redis.connection import Command, Connection, Reply, pack
+from inngest.backends.redis.outage import Outage, outage_of
+from inngest.backends.redis.replies import (
+    code,
+    is_elsewhere,
+    is_state,
+    leaves,
+    reason,
+    store_error,
 )
-from redis.exceptions import TimeoutError as RedisTimeoutError
-
 from inngest.backends.redis.scripts import SCRIPTS, Script
-from inngest.core.errors import StoreUnavailable, StoreUnusable
-
-Command = tuple[Any, ...]
-Reply = Any
+from inngest.backends.redis.server import Identity, Survey
+from inngest.core.errors import StoreError, StoreRefused, StoreUnavailable, StoreUnusable
+from inngest.core.policy import (
+    STORE_ANSWER,
+    STORE_ARGUMENT,
+    STORE_BATCH,
+    STORE_BATCH_BYTES,
+    STORE_BYTES,
+    STORE_CONNECT,
+    STORE_REQUESTS,
+    STORE_WATCH,
+)
 
 LANES = 2
 """Connections for commands. While one is busy, what arrives gathers for the next that is free."""
-BATCH = 64
-"""Callers that share a round trip at most."""
-TIMEOUT = 15.0
-"""Seconds for a round trip, after which the connection is given up."""
-OLDEST = (7, 0)
 
-_log = logging.getLogger(__name__)
+TROUBLE = (RedisError, OSError, TimeoutError)
+"""What a connection raises."""
+
+__all__ = ["Command", "Link", "Reply", "call"]
+
+log = structlog.get_logger("inngest.redis")
 
 
 class _Request:
-    __slots__ = ("commands", "future")
+    """``era`` is that of the connection on which the replies came."""
+
+    __slots__ = ("commands", "era", "future", "packed", "size")
 
     def __init__(self, commands: Sequence[Command], future: asyncio.Future[list[Reply]]) -> None:
-        self.commands = commands
+        self.commands = [command[:2] for command in commands]  # their names
+        self.packed = [pack(command) for command in commands]
+        self.size = sum(map(len, self.packed))
         self.future = future
+        self.era = -1
 
 
 class Link:
-    """One server. ``on_break`` is called whenever a connection to it broke."""
+    """One server.
+
+    Args:
+        url: as of ``redis.asyncio.Redis.from_url``.
+        allow_unsafe: of `server.UNSAFE`, what does not keep the link from being opened; None for all.
+        lanes: connections for commands.
+        answer: ms for a round trip.
+        watch: ms between two looks at which server it is.
+        on_break: called whenever a connection broke, and whenever the server is no longer the one it was.
+
+    """
 
     def __init__(
         self,
         url: str,
         *,
+        allow_unsafe: Collection[str] | None = None,
         lanes: int = LANES,
-        timeout: float = TIMEOUT,
+        answer: int = STORE_ANSWER,
+        watch: int = STORE_WATCH,
         on_break: Callable[[], None] | None = None,
     ) -> None:
-        # Nothing is repeated behind the caller's back: a commit that happened must not look stale to it.
         self._pool: ConnectionPool = ConnectionPool.from_url(
             url,
             protocol=2,
             retry=Retry(NoBackoff(), 0),
-            socket_connect_timeout=timeout,
+            socket_connect_timeout=STORE_CONNECT / 1000,
             socket_timeout=None,
             **({} if url.startswith("unix:") else _keepalive()),
         )
         kwargs = self._pool.connection_kwargs
         self.address = kwargs.get("path") or f"{kwargs.get('host', 'localhost')}:{kwargs.get('port', 6379)}"
+        self.system = f"redis {self.address}"
+        self._allow_unsafe = allow_unsafe
         self._lanes = lanes
-        self._timeout = timeout
+        self._answer = answer / 1000
+        self._watch_seconds = watch / 1000
         self._on_break = on_break
         self._tasks: list[asyncio.Task[None]] = []
         self._queue: deque[_Request] = deque()
+        self._queued = 0  # bytes
         self._idle: deque[asyncio.Future[None]] = deque()
+        self._connections: set[Connection] = set()
+        self._spare: list[Connection] = []  # for what blocks
+        self._era = 0
+        self._why = ""  # the last era ended
+        self._identity: Identity | None = None
+        self._ready_for: Identity | None = None  # has the scripts
+        self._survey = Survey({}, 0)
+        self._outage = outage_of(self.system)
+        self._crowd = Outage(
+            self.system, "more is asked of Redis than it answers, the rest is refused", "Redis keeps up again"
+        )
         self.round_trips = 0
 
     @property
-    def client(self) -> Redis:
-        """A client on the same connections, for what blocks."""
-        return Redis(connection_pool=self._pool)
+    def warnings(self) -> list[str]:
+        """What should be set otherwise at the server."""
+        return list(self._survey.unsafe.values())
+
+    @property
+    def is_open(self) -> bool:
+        return bool(self._tasks)
 
     async def open(self) -> None:
         """Check the server and give it the scripts.
 
         Raises:
-            StoreUnusable: it is too old, or does not let us in.
-            StoreUnavailable: it does not answer.
+            StoreUnusable: it is too old, does not let us in, or would lose what it must keep.
+            StoreUnavailable: it does not answer, or is a replica.
 
         """
         if not self._tasks:
             self._tasks = [asyncio.create_task(self._lane()) for _ in range(self._lanes)]
+            self._tasks.append(asyncio.create_task(self._watch()))
         try:
-            await self._check()
+            await self.run([("PING",)])
+            if refused := self._survey.refused(self._allow_unsafe):
+                said = "; ".join(self._survey.unsafe[name] for name in refused)
+                names = ", ".join(f'"{name}"' for name in refused)
+                raise StoreUnusable(
+                    f"{self.system}: {said}; or allow it by name (allowUnsafe: [{names}])",
+                    system=self.system,
+                    unsafe=refused,
+                )
         except BaseException:
             await self.close()
             raise
-
-    async def _check(self) -> None:
-        (info,) = await self.run([("INFO", "server")])
-        version = _field(info, "redis_version")
-        if tuple(int(part) for part in version.split(".")[:2]) < OLDEST:
-            raise StoreUnusable(f"redis {self.address}: version {version} is too old, 7.0 is needed")
-        (info,) = await self.run([("INFO", "memory")])
-        policy = _field(info, "maxmemory_policy")
-        if policy != "noeviction":
-            _log.warning(
-                "redis %s: maxmemory-policy is %s: under pressure it will drop runs; set it to noeviction",
-                self.address,
-                policy,
-            )
-        await self.run([("SCRIPT", "LOAD", script.source) for script in SCRIPTS.values()])
 
     async def close(self) -> None:
         tasks, self._tasks = self._tasks, []
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for request in self._queue:
-            request.future.cancel()
+        waiting = list(self._queue)
         self._queue.clear()
+        self._queued = 0
+        _fail(waiting, self._closed())
         self._idle.clear()
-        await self._pool.disconnect()
+        self._spare.clear()
+        self._identity = self._ready_for = None
+        for connection in list(self._connections):
+            await self.hang_up(connection)
 
     # -- callers --
 
@@ -133,26 +179,52 @@ class Link:
         """Send commands, in order, in one round trip.
 
         Raises:
-            StoreUnavailable: the server is gone, or refused one of them; the others may have been done.
+            StoreUnavailable: the server is gone, or is not able to do one of them; the others may have been
+                done. Or too much is waiting already, and nothing was done.
+            StoreUnusable: it does not let us in.
+            StoreRefused: one of them can never pass.
+            StoreDefect: it failed on one of them; the others were done.
 
         """
+        return await self._run(commands, {})
+
+    async def read(self, commands: Sequence[Command]) -> list[Reply]:
+        """Send commands that read. What is damaged, as it is of another type, reads as if it were not there.
+        Raises as `run`.
+        """
+        return await self._run(commands, _NOTHING)
+
+    async def _run(self, commands: Sequence[Command], nothing: Mapping[str, Reply]) -> list[Reply]:
         if not self._tasks:
-            raise StoreUnavailable(f"redis {self.address}: the store is not open")
-        request = _Request(commands, asyncio.get_running_loop().create_future())
+            raise self._closed()
+        request = self._request(commands)
+        self._admit(request)
         self._queue.append(request)
+        self._queued += request.size
         while self._idle:
             lane = self._idle.popleft()
             if not lane.done():
                 lane.set_result(None)
                 break
         replies = await request.future
-        for reply in replies:
+        if request.era != self._era:
+            raise self._elsewhere()
+        for place, (command, reply) in enumerate(zip(request.commands, replies, strict=False)):
             if isinstance(reply, RedisError):
-                raise self._unavailable(reply)
+                name = str(command[0])
+                if name not in nothing or code(reply) != "WRONGTYPE":
+                    raise store_error(self.system, reply, command)
+                log.error(
+                    "a record is of a wrong type and is passed over",
+                    action="redis.damaged",
+                    system=self.system,
+                    key=str(command[1]),
+                )
+                replies[place] = nothing[name]
         return replies
 
     async def script(self, script: Script, key: str, *args: Any) -> Reply:
-        """Run one script. Raises `StoreUnavailable`."""
+        """Run one script. Raises as `run`."""
         (reply,) = await self.run([call(script, key, *args)])
         return reply
 
@@ -165,102 +237,371 @@ class Link:
     async def block(self, command: Command, seconds: float) -> Reply:
         """Send a command that the server may answer only after ``seconds``, on a connection of its own.
 
-        Raises:
-            StoreUnavailable: the server is gone, or refused it. It may have been done all the same.
-
+        Raises as `run`; it may have been done all the same.
         """
+        if not self._tasks:
+            raise self._closed()
+        request = self._request([command])
+        connection = await self._free()
+        replies: list[Reply] = []
         try:
-            async with asyncio.timeout(seconds + self._timeout):
-                (reply,) = await self._exchange([command])
-        except (RedisError, OSError, TimeoutError) as error:
-            raise self._unavailable(error) from error
-        if isinstance(reply, RedisError):
-            raise self._unavailable(reply)
-        return reply
+            async with asyncio.timeout(seconds + self._answer):
+                await self._exchange(connection, request, replies)
+        except BaseException as error:
+            await self.hang_up(connection)
+            if not isinstance(error, TROUBLE):
+                raise
+            raise self._broke(connection, error, 1) from error
+        if await self._heed(connection, request.commands, replies):
+            self._spare.append(connection)
+        else:
+            await self.hang_up(connection)
+        if connection.era != self._era:
+            raise self._elsewhere()
+        if isinstance(replies[0], RedisError):
+            raise store_error(self.system, replies[0], command)
+        return replies[0]
 
-    def _unavailable(self, error: BaseException) -> StoreUnavailable:
-        if isinstance(error.__cause__, RedisError):
-            error = error.__cause__  # what went wrong while connecting
-        kind = StoreUnusable if isinstance(error, _FINAL) else StoreUnavailable
-        return kind(f"redis {self.address}: {_reason(error)}")
+    async def _free(self) -> Connection:
+        """A connection for what blocks."""
+        while self._spare:
+            connection = self._spare.pop()
+            if await self._is_good(connection):
+                return connection
+            await self.hang_up(connection)
+        try:
+            return await self.dial()
+        except StoreError as failure:
+            self._outage.failed(self._short(failure), 1)
+            raise
+
+    def _request(self, commands: Sequence[Command]) -> _Request:
+        try:
+            request = _Request(commands, asyncio.get_running_loop().create_future())
+        except (TypeError, UnicodeEncodeError) as error:
+            raise StoreRefused(
+                f"{self.system}: this cannot be sent: {error}",
+                system=self.system,
+                command=str(commands[0][0]),
+            ) from error
+        largest = self._survey.largest or STORE_ARGUMENT
+        if request.size > largest:
+            for command, packed in zip(commands, request.packed, strict=True):
+                longest = max(len(arg) for arg in command if isinstance(arg, str | bytes))
+                if len(packed) > largest and longest > largest:
+                    raise StoreRefused(
+                        f"{self.system}: an argument of {longest} bytes is too large: "
+                        f"the server takes {largest} (proto-max-bulk-len)",
+                        system=self.system,
+                        command=str(command[0]),
+                        size=longest,
+                        largest=largest,
+                    )
+        return request
+
+    def _admit(self, request: _Request) -> None:
+        """Raises `StoreUnavailable` if too much is waiting."""
+        waiting = len(self._queue)
+        if waiting and (waiting >= STORE_REQUESTS or self._queued + request.size > STORE_BYTES):
+            words = f"{waiting} requests of {self._queued} bytes are waiting for an answer already"
+            self._crowd.failed(words, 1)
+            raise StoreUnavailable(
+                f"{self.system}: {words}", system=self.system, waiting=waiting, bytes=self._queued
+            )
+
+    def _short(self, failure: StoreError) -> str:
+        return str(failure).removeprefix(f"{self.system}: ")
+
+    def _closed(self) -> StoreUnavailable:
+        return StoreUnavailable(f"{self.system}: the store is not open", system=self.system)
+
+    def _elsewhere(self) -> StoreUnavailable:
+        return StoreUnavailable(
+            f"{self.system}: {self._why}; what the server said before is not believed", system=self.system
+        )
 
     # -- lanes --
 
     async def _lane(self) -> None:
         loop = asyncio.get_running_loop()
+        connection: Connection | None = None
         while True:
             if not self._queue:
                 idle = loop.create_future()
                 self._idle.append(idle)
                 await idle
                 continue
-            batch = [self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))]
-            batch = [request for request in batch if not request.future.done()]
+            batch = self._gather()
+            good = False
             try:
-                await self._serve(batch)
+                if connection is not None and not await self._is_good(connection):
+                    await self.hang_up(connection)
+                    connection = None
+                if connection is None:
+                    connection = await self._dial_for(batch)
+                if connection is not None:
+                    good = await self._serve(connection, batch)
             except asyncio.CancelledError:
-                for request in batch:
-                    request.future.cancel()
+                _fail(batch, self._closed())
                 raise
-            except Exception as error:  # noqa: BLE001  the callers are told, and the lane goes on
+            except Exception as error:
+                log.error("unexpected error", action="redis.lane", system=self.system, exc_info=error)
                 _fail(batch, error)
+            if connection is not None and not good:
+                await self.hang_up(connection)
+                connection = None
 
-    async def _serve(self, batch: list[_Request]) -> None:
+    def _gather(self) -> list[_Request]:
+        """What is sent next."""
+        batch: list[_Request] = []
+        size = 0
+        while self._queue and len(batch) < STORE_BATCH:
+            request = self._queue[0]
+            if batch and size + request.size > STORE_BATCH_BYTES:
+                break
+            self._queue.popleft()
+            self._queued -= request.size
+            if not request.future.done():  # else nobody waits for it any more
+                batch.append(request)
+                size += request.size
+        if self._crowd.lasts and len(self._queue) < STORE_REQUESTS // 2 and self._queued < STORE_BYTES // 2:
+            self._crowd.answered(writes=True)
+        return batch
+
+    async def _is_good(self, connection: Connection) -> bool:
+        return connection.era == self._era and await connection.usable()
+
+    async def _dial_for(self, batch: Sequence[_Request]) -> Connection | None:
+        """A new connection. If there is none, all who wait are told, and nobody is kept for the next try."""
         try:
-            async with asyncio.timeout(self._timeout):
-                replies = await self._exchange([c for request in batch for c in request.commands])
-        except (RedisError, OSError, TimeoutError) as error:
-            if self._on_break is not None:
-                self._on_break()
-            _fail(batch, self._unavailable(error))
-            return
-        place = 0
-        for request in batch:
-            end = place + len(request.commands)
-            if not request.future.done():
-                request.future.set_result(replies[place:end])
-            place = end
+            return await self.dial()
+        except StoreError as failure:
+            waiting = [*batch, *self._queue]
+            self._outage.failed(self._short(failure), len(waiting))
+            self._queue.clear()
+            self._queued = 0
+            _fail(waiting, failure)
+            return None
 
-    async def _exchange(self, commands: list[Command]) -> list[Reply]:
-        if not commands:
-            return []
-        connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
-        try:
-            replies = await self._send(connection, commands)
-            unknown = [place for place, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
-            if unknown:
-                # The server was restarted or its scripts were flushed.
-                again = [commands[place] for place in unknown]
-                loads = [
-                    ("SCRIPT", "LOAD", SCRIPTS[sha].source) for sha in dict.fromkeys(c[1] for c in again)
-                ]
-                repeated = await self._send(connection, [*loads, *again])
-                for place, reply in zip(unknown, repeated[len(loads) :], strict=True):
-                    replies[place] = reply
-            # Replication belongs here: WAIT counts the replicas that have this connection's writes.
-        except BaseException:
-            await connection.disconnect(nowait=True)
-            raise
-        finally:
-            await self._pool.release(connection)
-        return replies
-
-    async def _send(self, connection: AbstractConnection, commands: Sequence[Command]) -> list[Reply]:
-        self.round_trips += 1
-        await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+    async def _serve(self, connection: Connection, batch: Sequence[_Request]) -> bool:
+        """Whether the connection is still good."""
+        together = _Together(batch)
         replies: list[Reply] = []
-        for _ in commands:
+        try:
+            async with asyncio.timeout(self._answer):
+                await self._exchange(connection, together, replies)
+        except TROUBLE as error:
+            left = _settle(batch, replies, connection.era)
+            _fail(left, self._broke(connection, error, len(left)))
+            return False
+        good = await self._heed(connection, together.commands, replies)
+        _settle(batch, replies, connection.era)
+        return good
+
+    async def _exchange(self, connection: Connection, asked: _Asked, replies: list[Reply]) -> None:
+        self.round_trips += 1
+        await connection.ask(asked.packed, replies)
+        unknown = [place for place, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+        if unknown:
+            # They were flushed. None of these has run.
+            self.round_trips += 1
+            shas = dict.fromkeys(asked.commands[place][1] for place in unknown)
+            loads = [pack(("SCRIPT", "LOAD", SCRIPTS[sha].source)) for sha in shas]
+            repeated: list[Reply] = []
+            await connection.ask([*loads, *(asked.packed[place] for place in unknown)], repeated)
+            for place, reply in zip(unknown, repeated[len(loads) :], strict=True):
+                replies[place] = reply
+        # Replication belongs here: WAIT counts the replicas that have this connection's writes.
+
+    async def _heed(
+        self, connection: Connection, commands: Sequence[Command], replies: Sequence[Reply]
+    ) -> bool:
+        """Draw the consequences of error replies. Whether the connection is still good."""
+        errors = [reply for reply in replies if isinstance(reply, RedisError)]
+        unable = [error for error in errors if is_state(error)]
+        if unable:
+            self._outage.failed(reason(unable[0]), len(unable), writes=True)
+        elif self._outage.lasts:
+            self._outage.answered(writes=any(map(_writes, commands)))
+        if connection.era != self._era:
+            return False
+        for error in errors:
+            if is_elsewhere(error):
+                await self._leave(reason(error))
+                return False
+        return not any(map(leaves, errors))
+
+    # -- connections --
+
+    async def dial(self) -> Connection:
+        """A new connection, to be given back by `hang_up`. It is closed when the server turns out to be no
+        longer the one it was. Raises `StoreUnavailable`, `StoreUnusable`.
+        """
+        if not self._tasks:
+            raise self._closed()
+        connection = Connection(self._pool.make_connection(), self._era)  # type: ignore[no-untyped-call]
+        try:
+            async with asyncio.timeout(STORE_CONNECT / 1000):
+                await connection.connect()
+                await self._greet(connection)
+            if not self._tasks:
+                raise self._closed()
+        except BaseException as error:
+            await connection.close()
+            if isinstance(error, TROUBLE):
+                raise store_error(self.system, error) from error
+            raise
+        connection.era = self._era
+        self._connections.add(connection)
+        return connection
+
+    async def hang_up(self, connection: Connection) -> None:
+        self._connections.discard(connection)
+        await connection.close()
+
+    async def _greet(self, connection: Connection) -> None:
+        """Find out where a new connection leads, and make the server ready."""
+        replies = await _answers(connection, [*_WHO, *server.SURVEY], of=len(_WHO))
+        about, replication, *stock = replies
+        if server.is_too_old(server.fields(about)):
+            version = server.fields(about).get("redis_version", "?")
+            raise StoreUnusable(
+                f"{self.system}: version {version} is too old, 7.0 is needed", system=self.system
+            )
+        identity = await self._recognise(about, replication)
+        self._take_stock(server.survey(*stock))
+        if self._ready_for != identity:
+            # Before anything is asked: what is sent together is done in its order, if nothing is unknown.
+            await _answers(connection, [("SCRIPT", "LOAD", script.source) for script in SCRIPTS.values()])
+            self._ready_for = identity
+
+    async def _recognise(self, about: Reply, replication: Reply) -> Identity:
+        """Which server has told this. Raises `ReadOnlyError` if it is a replica."""
+        one, other = server.fields(about), server.fields(replication)
+        if other.get("role", "master") != "master":
+            await self._leave(_REPLICA)
+            raise ReadOnlyError(_REPLICA)
+        identity = Identity(one.get("run_id", ""), other.get("master_replid", ""))
+        if self._identity is not None and self._identity != identity:
+            await self._leave("another server answers at this address, or the same after a restart")
+        self._identity = identity
+        return identity
+
+    def _take_stock(self, found: Survey) -> None:
+        for name, words in found.unsafe.items():
+            if self._survey.unsafe.get(name) != words:
+                log.warning(words, action="redis.unsafe", system=self.system, unsafe=name)
+        self._survey = found
+
+    async def _watch(self) -> None:
+        """Nothing else tells who is idle that the server has become a replica, or another."""
+        while True:
+            await asyncio.sleep(self._watch_seconds)
             try:
-                replies.append(await connection.read_response())
-            except ResponseError as error:
-                replies.append(error)
-        return replies
+                await self._recognise(*await self.run(_WHO))
+            except (StoreError, RedisError):
+                continue  # it has had its consequences
+            except Exception as error:
+                log.error("unexpected error", action="redis.watch", system=self.system, exc_info=error)
+
+    async def _leave(self, why: str) -> None:
+        """Give up all connections, and what was said on them."""
+        self._era += 1
+        self._why = why
+        self._spare.clear()
+        connections, self._connections = self._connections, set()
+        for connection in connections:
+            await connection.close()
+        self._forget()
+
+    def _broke(self, connection: Connection, error: BaseException, requests: int) -> StoreError:
+        """A connection is lost with this many requests on it; what they are told."""
+        if not self._tasks:
+            return self._closed()
+        if connection.era != self._era:
+            failure: StoreError = self._elsewhere()
+            self._outage.failed(self._why, requests)
+        else:
+            failure = store_error(self.system, error)
+            self._outage.failed(reason(error), requests)
+        self._forget()
+        return failure
+
+    def _forget(self) -> None:
+        if self._on_break is not None:
+            self._on_break()
 
 
-def _fail(batch: Sequence[_Request], error: Exception) -> None:
+class _Asked(Protocol):
+    """Commands by their names, and as they are sent."""
+
+    commands: list[Command]
+    packed: list[bytes]
+
+
+class _Together:
+    """Requests that share a round trip."""
+
+    def __init__(self, batch: Sequence[_Request]) -> None:
+        self.commands = [command for request in batch for command in request.commands]
+        self.packed = [one for request in batch for one in request.packed]
+
+
+_WHO: tuple[Command, ...] = (("INFO", "server"), ("INFO", "replication"))
+_REPLICA = "it is a replica and takes no writes"
+
+
+async def _answers(
+    connection: Connection, commands: Sequence[Command], *, of: int | None = None
+) -> list[Reply]:
+    """Raises what the server answers with an error, to the first ``of`` of the commands."""
+    replies: list[Reply] = []
+    await connection.ask([pack(command) for command in commands], replies)
+    for reply in replies[:of]:
+        if isinstance(reply, RedisError):
+            raise reply
+    return replies
+
+
+def _settle(batch: Sequence[_Request], replies: list[Reply], era: int) -> list[_Request]:
+    """Give out the replies; the requests that did not get all of theirs are left."""
+    place, left = 0, []
+    for request in batch:
+        end = place + len(request.commands)
+        if end > len(replies):
+            left.append(request)
+        elif not request.future.done():
+            request.era = era
+            request.future.set_result(replies[place:end])
+        place = end
+    return left
+
+
+def _fail(batch: Iterable[_Request], error: Exception) -> None:
     for request in batch:
         if not request.future.done():
             request.future.set_exception(error)
+
+
+_NOTHING: dict[str, Reply] = {
+    "GET": None,
+    "HGET": None,
+    "HMGET": [None] * 8,
+    "HSCAN": [b"0", []],
+    "HKEYS": [],
+    "HVALS": [],
+    "ZRANGE": [],
+    "HLEN": 0,
+    "ZCARD": 0,
+    "LLEN": 0,
+}
+"""What commands reply that find nothing."""
+_WRITES = {"SET", "DEL", "XADD", "XACK", "XREADGROUP"}
+_READING = {script.sha for script in SCRIPTS.values() if "flags=no-writes" in script.source.split("\n", 1)[0]}
+
+
+def _writes(command: Command) -> bool:
+    return command[1] not in _READING if command[0] == "EVALSHA" else command[0] in _WRITES
 
 
 def call(script: Script, key: str, *args: Any) -> Command:
@@ -273,37 +614,3 @@ def _keepalive() -> dict[str, Any]:
     wanted = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
     options = {getattr(socket, name): value for name, value in wanted.items() if hasattr(socket, name)}
     return {"socket_keepalive": True, "socket_keepalive_options": options}
-
-
-def _field(info: bytes, name: str) -> str:
-    for line in info.decode().splitlines():
-        key, _, value = line.partition(":")
-        if key == name:
-            return value
-    return ""
-
-
-_CLASSES: tuple[tuple[type[RedisError], str], ...] = (
-    (ReadOnlyError, "it is a replica and takes no writes"),
-    (OutOfMemoryError, "its memory is full"),
-    (BusyLoadingError, "it is loading its data"),
-    (AuthenticationError, "it does not let us in"),
-    (RedisTimeoutError, "it did not answer in time"),
-)
-_FINAL = (AuthenticationError, NoPermissionError)
-_CODES = {
-    "NOREPLICAS": "it has too few replicas to take writes",
-    "MISCONF": "it cannot write to its disk and takes no writes",
-    "NOGROUP": "it has lost its data",
-}
-
-
-def _reason(error: BaseException) -> str:
-    words = str(error)
-    if isinstance(error, TimeoutError):
-        return "it did not answer in time"
-    for kind, reason in _CLASSES:
-        if isinstance(error, kind):
-            return f"{reason} ({words})"
-    reason = _CODES.get(words.partition(" ")[0], "")
-    return f"{reason} ({words})" if reason else words or type(error).__name__

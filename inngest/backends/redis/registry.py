@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import Any
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -12,10 +13,14 @@ from msgspec.structs import replace
 from inngest.backends.redis.bell import Bell
 from inngest.backends.redis.link import Link
 from inngest.backends.redis.scripts import PUT_APP
-from inngest.backends.redis.wire import encode, opaque
+from inngest.backends.redis.wire import encode, number, opaque
 from inngest.core.model.functions import App, Function
 from inngest.core.timing import gcra
-from inngest.ports.engine import Registry
+from inngest.ports.engine import Registered
+
+T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
 
 VERSION = "version"
 _decode_app = msgspec.msgpack.Decoder(App).decode
@@ -29,22 +34,32 @@ class RedisRegistry:
         self._link = link
         self._bell = bell
         self._prefix = prefix
+        self.damaged = 0
 
-    async def read(self) -> Registry:
+    async def read(self) -> Registered:
         # The version first: a change in between makes it too old, and so is read again.
-        version, apps, functions = await self._link.run(
+        version, apps, functions = await self._link.read(
             [
                 ("GET", f"{self._prefix}version"),
                 ("HVALS", f"{self._prefix}apps"),
                 ("HVALS", f"{self._prefix}functions"),
             ]
         )
-        found = [_decode_function(raw) for raw in functions]
-        return Registry(
-            version=int(version or 0),
-            apps={app.id: app for app in map(_decode_app, apps)},
-            functions={fn.id: fn for fn in found},
+        return Registered(
+            version=number(version),
+            apps={app.id: app for app in self._decoded(_decode_app, apps)},
+            functions={fn.id: fn for fn in self._decoded(_decode_function, functions)},
         )
+
+    def _decoded(self, decode: Callable[[bytes], T], records: Sequence[bytes]) -> list[T]:
+        found = []
+        for record in records:
+            try:
+                found.append(decode(record))
+            except (ValueError, msgspec.MsgspecError) as error:
+                self.damaged += 1
+                _log.error("a registration cannot be read and is passed over: %s: %r", error, record[:80])
+        return found
 
     async def put(self, app: App, functions: Sequence[Function]) -> None:
         key = f"{self._prefix}version"
@@ -58,7 +73,7 @@ class RedisRegistry:
             ]
             packed = encode([_config(fn) for fn in [*functions, *gone]])
             version = await self._link.script(
-                PUT_APP, key, self._prefix, known.version, app.id, encode(app), packed
+                PUT_APP, key, self._prefix, "", known.version, app.id, encode(app), packed
             )
             if version >= 0:
                 return
@@ -69,8 +84,8 @@ class RedisRegistry:
         while True:
             channel = f"{self._prefix}{VERSION}"
             self._bell.events[channel].clear()
-            (raw,) = await self._link.run([("GET", f"{self._prefix}version")])
-            now, left = int(raw or 0), end - loop.time()
+            (raw,) = await self._link.read([("GET", f"{self._prefix}version")])
+            now, left = number(raw), end - loop.time()
             if now != version or left <= 0:
                 return now
             await self._bell.wait(channel, left)

@@ -8,12 +8,12 @@ which stands what they need of them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
-from inngest.core.model.history import History
-from inngest.core.model.runs import CALLS, Item, Kind, Leased, Partition, Pause, PauseKind, Run, digest
+from inngest.core.model.history import encode_history
+from inngest.core.model.runs import CALLS, Item, Kind, Partition, Pause, PauseKind, Run, digest
 from inngest.core.model.transition import (
     Admit,
     Adopt,
@@ -24,12 +24,19 @@ from inngest.core.model.transition import (
     CreateRun,
     Discover,
     Drop,
+    Effect,
     Emit,
     EndRun,
     Enqueue,
+    EnqueueFirst,
+    Evict,
     ForcePlan,
+    Lease,
+    Once,
     PutPause,
+    Recall,
     Record,
+    Remember,
     ResetAttempts,
     Retry,
     SaveStep,
@@ -40,12 +47,12 @@ from inngest.core.model.transition import (
     Transition,
     Unclaimed,
 )
+from inngest.core.policy import MAX_REMEMBERED
 
 encode = msgspec.msgpack.Encoder().encode
 _decode_item = msgspec.msgpack.Decoder(Item).decode
 _decode_run = msgspec.msgpack.Decoder(Run).decode
 _decode_pause = msgspec.msgpack.Decoder(Pause).decode
-_decode_history = msgspec.msgpack.Decoder(History).decode
 
 _KINDS = dict.fromkeys(Kind, "other") | {
     **dict.fromkeys(CALLS, "call"),
@@ -53,6 +60,7 @@ _KINDS = dict.fromkeys(Kind, "other") | {
     Kind.START_TIMEOUT: "timeout",
     Kind.FINISH_TIMEOUT: "timeout",
     Kind.CRON: "cron",
+    Kind.EVICT: "evict",
 }
 
 
@@ -155,7 +163,7 @@ def _create(effect: CreateRun) -> tuple[Any, ...]:
         run.id,
         run.key,
         run.created,
-        effect.key_until,
+        effect.claim,
         opaque(encode(_head(run))),
         _partition(run.start),
         _partition(run.work),
@@ -186,9 +194,6 @@ def _admit(effect: Admit) -> tuple[Any, ...]:
         effect.key,
         params.emission,
         params.tolerance,
-        effect.now,
-        effect.token,
-        effect.token_ttl,
     )
 
 
@@ -201,28 +206,29 @@ def _collect(effect: Collect) -> tuple[Any, ...]:
         _partition(effect.partition),
         opaque(effect.event),
         effect.ts,
-        effect.now,
         effect.last,
         effect.bound,
         effect.max_size,
         effect.max_bytes,
-        effect.token,
-        effect.token_ttl,
         opaque(effect.item.payload),
     )
 
 
 _ENCODERS: dict[type, Callable[[Any], tuple[Any, ...]]] = {
-    Unclaimed: lambda e: ("unclaimed", e.key, e.now),
+    Once: lambda e: ("once", e.key, e.at, e.forget, e.mark),
+    Remember: lambda e: ("remember", e.name, opaque(e.event), e.at, e.ttl, MAX_REMEMBERED),
+    Recall: lambda e: ("recall", e.names, e.since, _item(e.item)),
+    Unclaimed: lambda e: ("unclaimed", e.key),
     Admit: _admit,
-    TakeLock: lambda e: ("lock", lock_name(e.key)),
+    TakeLock: lambda e: ("lock", lock_name(e.key), e.order, _item(e.evict) if e.evict else False),
     CreateRun: _create,
     Collect: _collect,
     Enqueue: lambda e: ("enqueue", _item(e.item), _partition(e.partition)),
+    EnqueueFirst: lambda e: ("first", [_item(item) for item in e.items]),
     Drop: lambda e: ("drop", e.job),
     Complete: lambda _: ("complete",),
     Retry: lambda e: ("retry", e.due, e.attempt, False if e.payload is None else opaque(e.payload)),
-    ResetAttempts: lambda e: ("reset", e.job, e.epoch, e.until),
+    ResetAttempts: lambda e: ("reset", e.job, e.epoch, e.ms),
     Begin: lambda e: ("begin", e.at),
     Adopt: lambda e: ("adopt", e.version),
     ForcePlan: lambda _: ("force",),
@@ -232,14 +238,21 @@ _ENCODERS: dict[type, Callable[[Any], tuple[Any, ...]]] = {
     PutPause: _pause,
     SignalTaken: lambda e: ("signal-taken", plain_bucket(e.name), e.pause, e.step),
     TakePause: lambda e: ("take", e.id),
+    Evict: lambda e: ("evict", _item(e.item)),
     EndRun: lambda _: ("end",),
     Emit: lambda e: ("emit", opaque(e.event)),
-    Record: lambda e: ("record", opaque(encode(e.entry))),
-    SetCrons: lambda e: ("crons", [_item(item) for item in e.items], _partition(e.partition)),
+    Record: lambda e: ("record", opaque(encode_history(e.entry))),
+    SetCrons: lambda e: ("crons", [_item(item) for item in e.items], _partition(e.partition), e.version),
 }
+assert _ENCODERS.keys() == set(get_args(Effect)), "each effect has its form"
 
 
 # -- replies --
+
+
+def number(raw: bytes | None) -> int:
+    """A count that the server keeps; 0 if there is none, or it is damaged."""
+    return int(raw) if raw is not None and raw.lstrip(b"-").isdigit() else 0
 
 
 def decode_item(reply: list[Any]) -> Item:
@@ -251,12 +264,13 @@ def decode_item(reply: list[Any]) -> Item:
         item.attempt = int(reply[6])
     if reply[7] is not None:
         item.payload = reply[7]
+    item.run, item.job = reply[1].decode(), reply[8].decode()  # an evicted run's were not known
     return item
 
 
-def decode_leased(reply: list[Any], until: int) -> Leased:
-    """An item as it was just leased; its run is still to be given."""
-    return Leased(item=decode_item(reply), run=None, until=until)
+def lease_of_reply(reply: list[Any]) -> Lease:
+    """The lease of an item that cannot be decoded."""
+    return Lease(fn=reply[9].decode(), job=reply[8].decode(), epoch=reply[5])
 
 
 def decode_run(reply: list[Any]) -> Run | None:
@@ -270,6 +284,8 @@ def decode_run(reply: list[Any]) -> Run | None:
     run.stack = [step.decode() for step in reply[7]]
     values = dict(zip(reply[8][::2], reply[8][1::2], strict=True))
     run.steps = {step.decode(): values[step] for step in reply[7]}
+    if len(values) != len(run.stack) or sum(map(len, values.values())) != run.size:
+        raise ValueError("results of steps are lost")
     run.pending = {step.decode() for step in reply[9]}
     return run
 
@@ -277,7 +293,3 @@ def decode_run(reply: list[Any]) -> Run | None:
 def decode_pause(entry: bytes) -> Pause:
     """An entry of a bucket: the run, a line feed, the pause."""
     return _decode_pause(entry[entry.index(b"\n") + 1 :])
-
-
-def decode_history(entry: bytes) -> History:
-    return _decode_history(entry)

@@ -8,70 +8,51 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
-from inngest.backends.sqlite.errors import is_busy, is_full
-from inngest.core.errors import StoreUnavailable, StoreUnusable
-from inngest.core.model.events import RESERVED, Event, decode_event
-from inngest.core.model.history import History, What
-from inngest.core.model.records import RunRecord, opened
-from inngest.core.model.runs import RunStatus
-from inngest.ports.data import Cancellation, EventFilter, Position, RunFilter, TimeField
+from inngest.backends.damage import Damage
+from inngest.backends.sqlite.data_rows import (
+    LISTED,
+    RUN,
+    EventRows,
+    HistoryRows,
+    event_ids,
+    marks,
+    put,
+    record_of,
+    text,
+)
+from inngest.backends.sqlite.data_schema import migrate
+from inngest.backends.sqlite.errors import is_busy, is_damaged, is_full
+from inngest.core.errors import StoreRefused, StoreUnavailable, StoreUnusable
+from inngest.core.model.events import Event, decode_event
+from inngest.core.model.history import History, decode_history
+from inngest.core.model.records import RunRecord
+from inngest.ports.data import (
+    Count,
+    EventFilter,
+    Position,
+    Refusal,
+    RunFilter,
+    TimeField,
+    refused,
+)
 
 T = TypeVar("T")
+Row = tuple[Any, ...]
 
 _READERS = 2
 _CHUNK = 500  # parameters of one statement
 _FREED_PAGES = 2000  # returned to the file system after a prune
 
-MIGRATIONS: Final = (
-    """
-    CREATE TABLE events (
-        id TEXT PRIMARY KEY, name TEXT NOT NULL, received INTEGER NOT NULL, internal INTEGER NOT NULL,
-        event BLOB NOT NULL
-    );
-    CREATE INDEX events_internal ON events (internal, id);
-    CREATE INDEX events_name ON events (name, id);
-    CREATE INDEX events_received ON events (received);
-    CREATE TABLE runs (
-        id TEXT PRIMARY KEY, fn TEXT NOT NULL, slug TEXT NOT NULL, app TEXT NOT NULL, status TEXT NOT NULL,
-        queued INTEGER NOT NULL, started INTEGER NOT NULL, ended INTEGER NOT NULL, events TEXT NOT NULL,
-        version INTEGER NOT NULL, cron TEXT NOT NULL, batch TEXT NOT NULL, original TEXT NOT NULL,
-        payload BLOB, output BLOB, reason TEXT NOT NULL, existing TEXT NOT NULL
-    );
-    CREATE INDEX runs_queued ON runs (queued, id);
-    CREATE INDEX runs_started ON runs (started, id);
-    CREATE INDEX runs_ended ON runs (ended, id);
-    CREATE INDEX runs_fn ON runs (fn, queued, id);
-    CREATE INDEX runs_status ON runs (status, queued, id);
-    CREATE TABLE run_events (event TEXT NOT NULL, run TEXT NOT NULL, PRIMARY KEY (event, run)) WITHOUT ROWID;
-    CREATE TABLE history (
-        id INTEGER PRIMARY KEY, run TEXT NOT NULL, digest BLOB NOT NULL, entry BLOB NOT NULL,
-        UNIQUE (run, digest)
-    );
-    CREATE TABLE cancellations (id TEXT PRIMARY KEY, cancellation BLOB NOT NULL);
-    """,
-)
-"""SQL by schema version, from 1; what was released never changes."""
-
-_COLUMNS = RunRecord.__struct_fields__
-_RUN = f"SELECT {', '.join(_COLUMNS)} FROM runs"
-_EVENTS_AT = _COLUMNS.index("events")
-_STATUS_AT = _COLUMNS.index("status")
 _encode = msgspec.msgpack.Encoder().encode
-_decode_entry = msgspec.msgpack.Decoder(History).decode
-_decode_cancellation = msgspec.msgpack.Decoder(Cancellation).decode
-_decode_ids = msgspec.json.Decoder(list[str]).decode
 
 
 class SqliteDataStore:
-    """See `inngest.ports.data.DataStore`. An acknowledged write survives the process, and a power cut at most
-    costs the last moments: what feeds the store delivers again.
-    """
+    """See `inngest.ports.data.DataStore`. An acknowledged write is on disk (``synchronous=FULL``)."""
 
     def __init__(self, path: str | Path) -> None:
         self._path = Path(path)
@@ -80,6 +61,11 @@ class SqliteDataStore:
         self._local = threading.local()
         self._connections: list[sqlite3.Connection] = []
         self._lock = threading.Lock()
+        self._damage = Damage(str(path))
+
+    @property
+    def damaged(self) -> int:
+        return self._damage.count
 
     async def open(self) -> None:
         try:
@@ -87,7 +73,7 @@ class SqliteDataStore:
         except StoreUnavailable as error:
             if is_full(error.__cause__) or is_busy(error.__cause__):
                 raise
-            raise StoreUnusable(str(error)) from error.__cause__
+            raise StoreUnusable(str(error), system=str(self._path)) from error.__cause__
 
     async def close(self) -> None:
         loop = asyncio.get_running_loop()
@@ -107,12 +93,13 @@ class SqliteDataStore:
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
         if connection is None:
             connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+            connection.text_factory = text
             with self._lock:
                 self._connections.append(connection)
             if writable:
                 connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
                 connection.execute("PRAGMA journal_mode = WAL")
-                connection.execute("PRAGMA synchronous = NORMAL")
+                connection.execute("PRAGMA synchronous = FULL")
             else:
                 connection.execute("PRAGMA query_only = ON")
             connection.execute("PRAGMA busy_timeout = 10000")
@@ -121,28 +108,17 @@ class SqliteDataStore:
 
     def _create(self) -> None:
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._migrate(self._connection(writable=True))
-
-    def _migrate(self, connection: sqlite3.Connection) -> None:
-        connection.execute(
-            "CREATE TABLE IF NOT EXISTS migrations (version INTEGER PRIMARY KEY, applied TEXT NOT NULL)"
-        )
-        (done,) = connection.execute("SELECT coalesce(max(version), 0) FROM migrations").fetchone()
-        if done > len(MIGRATIONS):
-            known = len(MIGRATIONS)
-            raise StoreUnusable(
-                f"{self._path} has schema version {done}, written by a newer release; this one knows {known}"
-            )
-        for version in range(done + 1, len(MIGRATIONS) + 1):
-            applied = f"INSERT INTO migrations VALUES ({version}, datetime('now'));"
-            connection.executescript(f"BEGIN IMMEDIATE; {MIGRATIONS[version - 1]} {applied} COMMIT;")
+        migrate(self._connection(writable=True), self._path)
 
     async def _submit(self, pool: ThreadPoolExecutor, work: Callable[[], T]) -> T:
         loop = asyncio.get_running_loop()
         try:
             return await loop.run_in_executor(pool, work)
         except (sqlite3.Error, OSError) as error:
-            raise StoreUnavailable(f"{self._path}: {error}") from error
+            kind = StoreUnusable if is_damaged(error) else StoreUnavailable
+            raise kind(f"{self._path}: {error}", system=str(self._path)) from error
+        except (OverflowError, UnicodeError) as error:  # in a parameter
+            raise StoreRefused(f"{self._path}: {error}", system=str(self._path)) from error
 
     async def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         def transact() -> T:
@@ -152,41 +128,106 @@ class SqliteDataStore:
                 result = work(connection)
                 connection.execute("COMMIT")
             except BaseException:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
+                self._undo(connection)
                 raise
             return result
 
         return await self._submit(self._writer, transact)
 
-    async def _read(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
-        def query() -> list[tuple[Any, ...]]:
-            return self._connection(writable=False).execute(sql, parameters).fetchall()
+    def _undo(self, connection: sqlite3.Connection) -> None:
+        try:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+        except sqlite3.Error:  # it is of no more use; what went wrong before is what counts
+            with self._lock:
+                self._connections.remove(connection)
+            connection.close()
+            self._local.connection = None
 
-        return await self._submit(self._readers, query)
+    async def _ask(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        return await self._submit(self._readers, lambda: query(self._connection(writable=False)))
+
+    async def _read(self, sql: str, parameters: Sequence[object] = ()) -> list[Row]:
+        return await self._ask(lambda connection: connection.execute(sql, parameters).fetchall())
 
     # -- the indexer --
 
     async def put_events(self, events: Sequence[Event]) -> None:
-        def put(connection: sqlite3.Connection) -> None:
-            connection.executemany(
-                "INSERT OR IGNORE INTO events VALUES (?, ?, ?, ?, ?)",
-                [(e.id, e.name, e.received, e.name.startswith(RESERVED), e.encode()) for e in events],
-            )
-
-        await self._write(put)
+        refusals = await self._write(lambda connection: put(connection, events, EventRows))
+        self._refuse("event", refusals)
 
     async def put_history(self, entries: Sequence[History]) -> None:
-        await self._write(lambda connection: _put_history(connection, entries))
+        refusals = await self._write(lambda connection: put(connection, entries, HistoryRows))
+        self._refuse("history", refusals)
+
+    def _refuse(self, what: str, refusals: Sequence[Refusal]) -> None:
+        if refusals:
+            raise refused(str(self._path), what, refusals)
 
     async def prune(self, before: int, limit: int = 10_000) -> int:
-        count = await self._write(lambda connection: _prune(connection, before, limit))
+        count = await self._write(lambda connection: self._prune(connection, before, limit))
         if count:
             await self._submit(self._writer, self._shrink)
         return count
 
+    def _prune(self, connection: sqlite3.Connection, before: int, limit: int) -> int:
+        # By row id: the id of a damaged run may not even be text.
+        old = connection.execute(
+            "SELECT rowid, id, events FROM runs WHERE ended > 0 AND ended < ? ORDER BY ended LIMIT ?",
+            (before, limit),
+        ).fetchall()
+        rows = [(row,) for row, _, _ in old]
+        of_run = "run = (SELECT id FROM runs WHERE rowid = ?)"
+        connection.executemany(
+            f"DELETE FROM run_events WHERE event = ? AND {of_run}",
+            [
+                (event, row)
+                for row, run, events in old
+                for event in self._damage.read("run", run, event_ids, events) or ()
+            ],
+        )
+        connection.executemany(f"DELETE FROM history WHERE {of_run}", rows)
+        connection.executemany("DELETE FROM runs WHERE rowid = ?", rows)
+        # CROSS JOIN: from the event to its few runs, not through all runs that go on.
+        events = connection.execute(
+            "DELETE FROM events WHERE id IN (SELECT id FROM events e WHERE received < ? AND NOT EXISTS"
+            " (SELECT 1 FROM run_events CROSS JOIN runs ON runs.id = run WHERE event = e.id AND ended = 0)"
+            " ORDER BY received LIMIT ?)",
+            (before, limit),
+        ).rowcount
+        return len(old) + events
+
     def _shrink(self) -> None:
         self._connection(writable=True).execute(f"PRAGMA incremental_vacuum({_FREED_PAGES})").fetchall()
+
+    # -- reading what may be damaged --
+
+    async def _page(
+        self, what: str, sql: str, parameters: Sequence[object], limit: int, decode: Callable[[Any], T]
+    ) -> list[T]:
+        """Up to ``limit`` records, of rows that begin with their key; those that are damaged do not count."""
+
+        def page(connection: sqlite3.Connection) -> list[T]:
+            found: list[T] = []
+            passed = 0
+            connection.execute("BEGIN")  # all of it as of one moment
+            try:
+                while wanted := limit - len(found):
+                    rows = connection.execute(
+                        f"{sql} LIMIT ? OFFSET ?", (*parameters, wanted, passed)
+                    ).fetchall()
+                    passed += len(rows)
+                    for key, *rest in rows:
+                        record = self._damage.read(what, key, decode, rest)
+                        if record is not None:
+                            found.append(record)
+                    if len(rows) < wanted:
+                        break
+            finally:
+                connection.execute("ROLLBACK")
+            return found
+
+        return await self._ask(page)
 
     # -- events --
 
@@ -194,28 +235,38 @@ class SqliteDataStore:
         conditions = _event_conditions(where)
         if after:
             conditions.add("id < ?", after)
-        sql = f"SELECT event FROM events {conditions} ORDER BY id DESC LIMIT ?"
-        rows = await self._read(sql, (*conditions.parameters, limit))
-        return [decode_event(event) for (event,) in rows]
+        sql = f"SELECT id, event FROM events {conditions} ORDER BY id DESC"
+        return await self._page("event", sql, conditions.parameters, limit, lambda row: decode_event(*row))
 
-    async def count_events(self, where: EventFilter) -> int:
-        conditions = _event_conditions(where)
-        rows = await self._read(f"SELECT count(*) FROM events {conditions}", conditions.parameters)
-        return int(rows[0][0])
+    async def count_events(self, where: EventFilter, *, most: int) -> Count:
+        return await self._count("events", _event_conditions(where), most)
+
+    async def _count(self, table: str, conditions: _Conditions, most: int) -> Count:
+        sql = f"SELECT count(*) FROM (SELECT 1 FROM {table} {conditions} LIMIT ?)"
+        ((number,),) = await self._read(sql, (*conditions.parameters, most + 1))
+        return Count(min(number, most), exact=number <= most)
 
     async def events_by_id(self, ids: Sequence[str]) -> list[Event]:
-        found: dict[str, bytes] = {}
-        for start in range(0, len(ids), _CHUNK):
-            chunk = ids[start : start + _CHUNK]
-            rows = await self._read(f"SELECT id, event FROM events WHERE id IN ({_marks(chunk)})", chunk)
-            found.update(rows)
-        return [decode_event(found[each]) for each in ids if each in found]
+        rows = await self._read_of("SELECT id, event FROM events WHERE id IN ({})", ids)
+        found = {
+            key: event for key, raw in rows if (event := self._damage.read("event", key, decode_event, raw))
+        }
+        return [found[each] for each in ids if each in found]
+
+    async def _read_of(self, sql: str, ids: Sequence[str]) -> list[Row]:
+        """The rows of all ids, for which ``{}`` stands in the SQL, in one turn of a reader."""
+
+        def query(connection: sqlite3.Connection) -> list[Row]:
+            chunks = (ids[start : start + _CHUNK] for start in range(0, len(ids), _CHUNK))
+            return [row for ids in chunks for row in connection.execute(sql.format(marks(ids)), ids)]
+
+        return await self._ask(query) if ids else []
 
     # -- runs --
 
     async def run(self, run_id: str) -> RunRecord | None:
-        rows = await self._read(f"{_RUN} WHERE id = ?", (run_id,))
-        return _record(rows[0]) if rows else None
+        rows = await self._read(f"{RUN} WHERE id = ?", (run_id,))
+        return self._damage.read("run", run_id, record_of, rows[0]) if rows else None
 
     async def runs(
         self,
@@ -230,89 +281,40 @@ class SqliteDataStore:
         direction, relation = ("DESC", "<") if descending else ("ASC", ">")
         if after is not None:
             conditions.add(f"({order}, id) {relation} (?, ?)", *after)
-        sql = f"{_RUN} {conditions} ORDER BY {order} {direction}, id {direction} LIMIT ?"
-        return [_record(row) for row in await self._read(sql, (*conditions.parameters, limit))]
+        sql = f"SELECT id, {LISTED} FROM runs {conditions} ORDER BY {order} {direction}, id {direction}"
+        return await self._page("run", sql, conditions.parameters, limit, record_of)
 
-    async def count_runs(self, where: RunFilter) -> int:
-        conditions = _run_conditions(where)
-        rows = await self._read(f"SELECT count(*) FROM runs {conditions}", conditions.parameters)
-        return int(rows[0][0])
+    async def count_runs(self, where: RunFilter, *, most: int) -> Count:
+        return await self._count("runs", _run_conditions(where), most)
 
-    async def runs_of(self, event_id: str) -> list[RunRecord]:
-        sql = f"{_RUN} WHERE id IN (SELECT run FROM run_events WHERE event = ?) ORDER BY id"
-        return [_record(row) for row in await self._read(sql, (event_id,))]
+    async def runs_of(self, event_ids: Sequence[str]) -> dict[str, list[RunRecord]]:
+        sql = f"SELECT event, {LISTED} FROM run_events JOIN runs ON runs.id = run WHERE event IN ({{}})"
+        found: dict[str, list[RunRecord]] = {event: [] for event in event_ids}
+        for event, *columns in await self._read_of(sql, list(found)):
+            record = self._damage.read("run", columns[0], record_of, tuple(columns))
+            if record is not None:
+                found[event].append(record)
+        for records in found.values():
+            records.sort(key=lambda record: record.id)
+        return found
 
-    async def history(self, run_id: str) -> list[History]:
-        rows = await self._read("SELECT entry FROM history WHERE run = ? ORDER BY id", (run_id,))
-        return [_decode_entry(entry) for (entry,) in rows]
+    async def outputs(self, run_ids: Sequence[str]) -> dict[str, bytes]:
+        sql = "SELECT id, output FROM runs WHERE output IS NOT NULL AND id IN ({})"
+        return dict(await self._read_of(sql, run_ids))
 
-    # -- bulk cancellations --
-
-    async def put_cancellation(self, cancellation: Cancellation) -> None:
-        row = (cancellation.id, _encode(cancellation))
-        await self._write(lambda connection: connection.execute(_PUT_CANCELLATION, row))
-
-    async def cancellations(self) -> list[Cancellation]:
-        rows = await self._read("SELECT cancellation FROM cancellations ORDER BY id DESC")
-        return [_decode_cancellation(raw) for (raw,) in rows]
-
-    async def delete_cancellation(self, cancellation_id: str) -> bool:
-        sql = "DELETE FROM cancellations WHERE id = ?"
-        return await self._write(lambda connection: connection.execute(sql, (cancellation_id,)).rowcount > 0)
+    async def history(self, run_ids: Sequence[str]) -> dict[str, list[History]]:
+        sql = "SELECT run, place, entry FROM history WHERE run IN ({})"
+        found: dict[str, list[History]] = {run: [] for run in run_ids}
+        rows = await self._read_of(sql, list(found))
+        rows.sort(key=lambda row: row[1])
+        for run, place, raw in rows:
+            entry = self._damage.read("history", f"{run} {place}", decode_history, raw)
+            if entry is not None:
+                found[run].append(entry)
+        return found
 
 
 _PUT_CANCELLATION = "INSERT OR REPLACE INTO cancellations VALUES (?, ?)"
-
-
-def _put_history(connection: sqlite3.Connection, entries: Sequence[History]) -> None:
-    # Kind by kind rather than one by one: within a run the kinds come in this order anyway.
-    runs, events, started, ended = [], [], [], []
-    for entry in entries:
-        record = opened(entry)
-        if record is not None:
-            runs.append(_row(record))
-            events += [(event, record.id) for event in record.events]
-        elif entry.what is What.STARTED:
-            started.append((entry.started or entry.at, entry.run))
-        elif entry.what is What.ENDED:
-            ended.append((entry.outcome, entry.at, entry.value, entry.run))
-    connection.executemany(f"INSERT OR IGNORE INTO runs VALUES ({_marks(_COLUMNS)})", runs)
-    connection.executemany("INSERT OR IGNORE INTO run_events VALUES (?, ?)", events)
-    connection.executemany(
-        f"UPDATE runs SET started = ?, status = '{RunStatus.RUNNING}'"
-        " WHERE id = ? AND started = 0 AND ended = 0",
-        started,
-    )
-    connection.executemany(
-        "UPDATE runs SET status = ?, ended = ?, output = ? WHERE id = ? AND ended = 0", ended
-    )
-    encoded = [(entry.run, _encode(entry)) for entry in entries]
-    connection.executemany(
-        "INSERT OR IGNORE INTO history (run, digest, entry)"
-        " SELECT ?1, ?2, ?3 WHERE EXISTS (SELECT 1 FROM runs WHERE id = ?1)",
-        [(run, blake2b(entry, digest_size=16).digest(), entry) for run, entry in encoded],
-    )
-
-
-def _prune(connection: sqlite3.Connection, before: int, limit: int) -> int:
-    old = connection.execute(
-        "SELECT id, events FROM runs WHERE ended > 0 AND ended < ? ORDER BY ended LIMIT ?", (before, limit)
-    ).fetchall()
-    ids = [(run,) for run, _ in old]
-    connection.executemany("DELETE FROM history WHERE run = ?", ids)
-    connection.executemany("DELETE FROM runs WHERE id = ?", ids)
-    connection.executemany(
-        "DELETE FROM run_events WHERE event = ? AND run = ?",
-        [(event, run) for run, events in old for event in _decode_ids(events)],
-    )
-    # CROSS JOIN: from the event to its few runs, not through all runs that go on.
-    events = connection.execute(
-        "DELETE FROM events WHERE id IN (SELECT id FROM events e WHERE received < ? AND NOT EXISTS"
-        " (SELECT 1 FROM run_events CROSS JOIN runs ON runs.id = run WHERE event = e.id AND ended = 0)"
-        " ORDER BY received LIMIT ?)",
-        (before, limit),
-    ).rowcount
-    return len(old) + events
 
 
 class _Conditions:
@@ -329,7 +331,7 @@ class _Conditions:
     def add_any(self, column: str, values: Iterable[str]) -> None:
         chosen = list(values)
         if chosen:
-            self.add(f"{column} IN ({_marks(chosen)})", *chosen)
+            self.add(f"{column} IN ({marks(chosen)})", *chosen)
 
     def add_window(self, column: str, since: int, until: int) -> None:
         if since:
@@ -357,20 +359,3 @@ def _run_conditions(where: RunFilter) -> _Conditions:
     conditions.add_any("app", where.apps)
     conditions.add_window(where.field, where.since, where.until)
     return conditions
-
-
-def _marks(values: Sequence[object]) -> str:
-    return ", ".join("?" * len(values))
-
-
-def _row(record: RunRecord) -> list[object]:
-    row: list[object] = [getattr(record, name) for name in _COLUMNS]
-    row[_EVENTS_AT] = msgspec.json.encode(record.events).decode()
-    return row
-
-
-def _record(row: Sequence[Any]) -> RunRecord:
-    fields = list(row)
-    fields[_EVENTS_AT] = _decode_ids(fields[_EVENTS_AT])
-    fields[_STATUS_AT] = RunStatus(fields[_STATUS_AT])
-    return RunRecord(*fields)

@@ -5,6 +5,10 @@ write begins go into one SQLite transaction, with one fsync. Whoever must not go
 durable waits for the write that carries them, and shares it with everybody else's. So the file always holds
 a prefix of what happened, and nothing has left the process that the file does not hold.
 
+So what is noted must be writable: whoever changes something asks first (`packing.refuse_unwritable`). A
+journal that cannot write it all the same has parted from memory for good: it is dead, and says so to all who
+wait, to all who come, and to who watches (`Journal.died`), since the process has to end by it.
+
 The statements of a transaction run in the event loop's thread, and only its COMMIT in another. Each row
 that SQLite takes releases Python's global lock and asks for it again; in another thread that would be a wait
 for the busy event loop, at every row.
@@ -20,11 +24,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-import msgspec
 import structlog
 
-from inngest.backends.sqlite.errors import is_full
+from inngest.backends.sqlite.errors import is_full, may_pass
+from inngest.backends.sqlite.migrations import MIGRATIONS
 from inngest.core.errors import StoreUnavailable, StoreUnusable
+from inngest.loops.trouble import Trouble, described
 
 log = structlog.get_logger("inngest.sqlite")
 
@@ -36,20 +41,7 @@ _CACHE_KIB = 65_536
 RETRY_SECONDS = 5.0
 """The longest time between two attempts at a write that fails."""
 
-SCHEMA_VERSION = 1
-# `state` holds all that belongs to a run under the run's id, so that one step touches one page and the end
-# of a run is one range. Its kinds are those of the engine store.
-_SCHEMA = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE apps (id TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE functions (id TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE state (run TEXT, kind INTEGER, key, value BLOB, PRIMARY KEY (run, kind, key)) WITHOUT ROWID;
-CREATE TABLE expiring (seq INTEGER PRIMARY KEY, body BLOB NOT NULL);
-CREATE TABLE locks (key TEXT PRIMARY KEY, run TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE outbox_events (seq INTEGER PRIMARY KEY, body BLOB NOT NULL);
-CREATE TABLE outbox_history (seq INTEGER PRIMARY KEY, body BLOB NOT NULL);
-CREATE TABLE stream (seq INTEGER PRIMARY KEY, body BLOB NOT NULL)
-"""
+SCHEMA_VERSION = len(MIGRATIONS)
 
 PUT_META = "INSERT INTO meta VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value"
 
@@ -82,12 +74,14 @@ class Journal:
         self._writing: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._failure = ""
-        self._broken = False
+        """Why the last write failed; empty if it did not."""
+        self._dead = asyncio.Event()
         self._closing = asyncio.Event()
         self._db: sqlite3.Connection | None = None
         self._thread: ThreadPoolExecutor | None = None
         self._opened = 0
         self._opening = asyncio.Lock()
+        self._turn = asyncio.Lock()  # one transaction or look at a time
 
     def add_source(self, source: Source) -> None:
         self._sources.append(source)
@@ -97,19 +91,22 @@ class Journal:
 
         Raises:
             StoreUnusable: the file cannot be used: another process has it, it is no database, or of a newer
-                version.
+                version; or what is in memory is not what is in the file.
             StoreUnavailable: the disk is full.
 
         """
         async with self._opening:
+            if self._dead.is_set():
+                self.check()
             if self._db is None:
+                self._closing.clear()
                 self._thread = ThreadPoolExecutor(1, thread_name_prefix="sqlite")
                 try:
                     self._db = await self._in_thread(self._connect)
                 except (sqlite3.Error, OSError) as error:
                     self._thread.shutdown(wait=False)
                     kind = StoreUnavailable if is_full(error) else StoreUnusable
-                    raise kind(f"{self.path}: {_reason(error)}") from None
+                    raise kind(f"{self.path}: {_reason(error)}", system=str(self.path)) from None
             self._opened += 1
 
     def _connect(self) -> sqlite3.Connection:
@@ -124,15 +121,14 @@ class Journal:
             db.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
             db.execute("BEGIN IMMEDIATE")
             version = db.execute("PRAGMA user_version").fetchone()[0]
-            if version == 0:
-                for statement in _SCHEMA.split(";"):
-                    db.execute(statement)
-                db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-            elif version > SCHEMA_VERSION:
+            if version > SCHEMA_VERSION:
                 raise sqlite3.DatabaseError(
                     f"written by a newer release: its schema has version {version}, this one knows "
                     f"{SCHEMA_VERSION}"
                 )
+            for migrate in MIGRATIONS[version:]:
+                migrate(db)
+            db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
             db.execute("INSERT INTO meta VALUES ('boots', 1) ON CONFLICT DO UPDATE SET value = value + 1")
             db.execute("COMMIT")
         except BaseException:
@@ -141,39 +137,54 @@ class Journal:
         return db
 
     async def close(self) -> None:
-        """Write what is unwritten, and close the file with the last of its users."""
+        """Write what is unwritten, and close the file with the last of its users.
+
+        Raises:
+            StoreUnusable: the file is closed, but something that was noted is not in it.
+
+        """
         async with self._opening:
             if not self._opened:
                 return
             self._opened -= 1
-            try:
+            with suppress(StoreUnavailable):  # it may be written yet, or else is told of below
                 await self.settled(patient=False)
-            except StoreUnavailable as error:
-                log.error("the last changes are lost", action="sqlite.close", error=str(error))
-            if not self._opened:
-                await self._shut()
+            if not self._opened and not await self._shut():
+                raise StoreUnusable(
+                    f"{self.path}: the last changes are lost: {self._failure}", system=str(self.path)
+                )
 
-    async def _shut(self) -> None:
+    async def _shut(self) -> bool:
+        """Whether all that was noted is in the file."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         if self._writing is not None:
             self._closing.set()
             await asyncio.wait({self._writing})
+        whole = not self._dirty and self._current is None and not self._dead.is_set()
         db, self._db = self._db, None
         if db is not None:
             await self._in_thread(db.close)
         if self._thread is not None:
             self._thread.shutdown()
+        return whole
+
+    async def died(self) -> None:
+        """Never return. Raises `StoreUnusable` when nothing can be written any more."""
+        await self._dead.wait()
+        self.check()
 
     async def ping(self) -> None:
-        """Raises `StoreUnavailable` if the file is not open or cannot be written, as of the last attempt."""
+        """Raises `StoreUnavailable` if the file is not open or cannot be written, as of the last attempt, and
+        `StoreUnusable` if it never will.
+        """
         self.check()
         db = self._connection()
         try:
             await self._in_thread(lambda: db.execute("PRAGMA schema_version").fetchone())
         except sqlite3.Error as error:
-            raise StoreUnavailable(f"{self.path}: {error}") from error
+            raise StoreUnavailable(f"{self.path}: {error}", system=str(self.path)) from error
 
     async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Let ``work`` read the file, in the file's thread; before anything is noted.
@@ -185,12 +196,28 @@ class Journal:
         db = self._connection()
         try:
             return await self._in_thread(lambda: work(db))
-        except (sqlite3.Error, msgspec.MsgspecError) as error:
-            raise StoreUnusable(f"{self.path}: {error}") from error
+        except Exception as error:
+            raise StoreUnusable(f"{self.path}: {described(error)}", system=str(self.path)) from error
+
+    async def look(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Let ``work`` read a little of the file, at any time, in the event loop's thread: in another, each
+        row would be a wait for it. It sees what is written, and not what is noted.
+
+        Raises:
+            StoreUnavailable: the file is not open.
+            StoreUnusable: it is damaged.
+
+        """
+        async with self._turn:
+            db = self._connection()
+            try:
+                return work(db)
+            except Exception as error:
+                raise StoreUnusable(f"{self.path}: {described(error)}", system=str(self.path)) from error
 
     def _connection(self) -> sqlite3.Connection:
         if self._db is None:
-            raise StoreUnavailable(f"{self.path} is not open")
+            raise StoreUnavailable(f"{self.path} is not open", system=str(self.path))
         return self._db
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
@@ -209,13 +236,17 @@ class Journal:
         self._begin()
 
     def _begin(self) -> None:
-        if self._dirty and self._writing is None and self._db is not None and not self._broken:
+        if self._dirty and self._writing is None and self._db is not None and not self._dead.is_set():
             self._writing = asyncio.create_task(self._write())
 
     def check(self) -> None:
-        """Raises `StoreUnavailable` if the last write failed."""
+        """Raises `StoreUnavailable` if the last write failed, `StoreUnusable` if it was the last one ever."""
         if self._failure:
-            raise StoreUnavailable(f"{self.path} cannot be written: {self._failure}")
+            raise self._error()
+
+    def _error(self) -> StoreUnavailable:
+        kind = StoreUnusable if self._dead.is_set() else StoreUnavailable
+        return kind(f"{self.path} cannot be written: {self._failure}", system=str(self.path))
 
     async def settled(self, *, patient: bool = True) -> None:
         """Return when all that was noted so far is on disk.
@@ -225,13 +256,16 @@ class Journal:
 
         Raises:
             StoreUnavailable: it is not on disk, and may be later; or the file is not open.
+            StoreUnusable: it is not on disk, and never will be.
 
         """
+        if self._dead.is_set():
+            self.check()
         group = self._next if self._dirty else self._current
         if group is None:
             return
         self._connection()
-        if self._broken or not patient:
+        if not patient:
             self.check()
         self._begin()
         waiter = asyncio.get_running_loop().create_future()
@@ -248,8 +282,10 @@ class Journal:
                 _wake(self._current.patient)
                 _wake(self._current.impatient)
                 self._current = None
-        except Exception as error:  # noqa: BLE001 -- whatever it is, memory and file have parted
-            self._break(error)
+        except BaseException as error:
+            self._break(error)  # whatever it is, memory and file have parted
+            if not isinstance(error, Exception):
+                raise
         finally:
             self._writing = None
 
@@ -257,61 +293,63 @@ class Journal:
         """A full disk or the like stops everything until it is mended: nothing is lost, nothing unwritten is
         confirmed.
         """
-        failures = 0
-        while True:
-            try:
-                await self._transact(statements)
-            except sqlite3.OperationalError as error:
-                if self._closing.is_set():
-                    raise
-                self._failure = str(error)
-                self._fail(patient=False)
-                failures += 1
-                log.error("cannot write", action="sqlite.write", path=str(self.path), error=str(error))
-                seconds = min(0.05 * 2 ** min(failures, 10), RETRY_SECONDS)
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(seconds):
-                        await self._closing.wait()
-            else:
-                self._failure = ""
-                return
+        with Trouble("sqlite.write") as trouble:
+            while True:
+                try:
+                    await self._transact(statements)
+                except sqlite3.Error as error:
+                    if self._closing.is_set() or not may_pass(error):
+                        raise
+                    self._failure = str(error)
+                    self._fail(patient=False)
+                    trouble.met(self._error())
+                    seconds = min(0.05 * 2 ** min(trouble.failures, 10), RETRY_SECONDS)
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(seconds):
+                            await self._closing.wait()
+                else:
+                    self._failure = ""
+                    trouble.over()
+                    return
 
     async def _transact(self, statements: list[Statement]) -> None:
-        db = self._connection()
-        try:
-            db.execute("BEGIN")
-            for sql, rows in statements:
-                db.executemany(sql, rows)
-            await self._in_thread(db.commit)
-        except BaseException:
-            if db.in_transaction:
-                db.rollback()
-            raise
+        async with self._turn:
+            db = self._connection()
+            try:
+                db.execute("BEGIN")
+                for sql, rows in statements:
+                    db.executemany(sql, rows)
+                await self._in_thread(db.commit)
+            except BaseException:
+                if db.in_transaction:
+                    db.rollback()
+                raise
 
     def _fail(self, *, patient: bool) -> None:
         """Tell the impatient, or everybody who waits."""
-        reason = StoreUnavailable(f"{self.path} cannot be written: {self._failure}")
         for group in (self._current, self._next):
             if group is not None:
-                _wake(group.impatient, reason)
+                _wake(group.impatient, self._error)
                 if patient:
-                    _wake(group.patient, reason)
+                    _wake(group.patient, self._error)
 
-    def _break(self, error: Exception) -> None:
+    def _break(self, error: BaseException) -> None:
         """What is in memory will not be written any more: the file is closed, or there is a defect."""
-        self._failure, self._broken = f"{type(error).__name__}: {error}", True
-        log.critical("writing ends", action="sqlite.write", path=str(self.path), exc_info=error)
+        self._failure = described(error)
+        self._dead.set()
+        with suppress(Exception):
+            log.critical("writing ends", action="sqlite.write", path=str(self.path), exc_info=error)
         self._fail(patient=True)
 
 
-def _wake(waiters: list[asyncio.Future[None]], error: Exception | None = None) -> None:
+def _wake(waiters: list[asyncio.Future[None]], reason: Callable[[], StoreUnavailable] | None = None) -> None:
     for waiter in waiters:
         if waiter.done():
             continue  # cancelled
-        if error is None:
+        if reason is None:
             waiter.set_result(None)
         else:
-            waiter.set_exception(error)
+            waiter.set_exception(reason())  # one each: who raises it writes its own way into it
     waiters.clear()
 
 

@@ -14,7 +14,8 @@ from inngest.core.decisions.draft import Call, Draft, RunFails, error_json, is_r
 from inngest.core.decisions.finish import end
 from inngest.core.decisions.later import LATER
 from inngest.core.decisions.moment import Moment
-from inngest.core.decisions.starting import begun
+from inngest.core.decisions.starting import begun, eviction
+from inngest.core.decisions.steps import DONE, StepTooLarge, saved, step_entry
 from inngest.core.model.functions import Function
 from inngest.core.model.history import History, Outcome, What
 from inngest.core.model.runs import (
@@ -32,18 +33,32 @@ from inngest.core.model.runs import (
 from inngest.core.model.transition import (
     Adopt,
     Await,
+    Complete,
     Discover,
     Drop,
     Effect,
+    Evict,
     ForcePlan,
     Record,
     Retry,
     SaveStep,
     TakePause,
     Transition,
+    lease_of,
 )
-from inngest.core.policy import DEFAULT_POLICY, MAX_STEP_OUTPUT, Policy
-from inngest.core.sdk.responses import ASYNC, LAZY, Answer, Failure, Op, Reported, Returned, Step, failure
+from inngest.core.policy import DEFAULT_POLICY, MAX_STEP_OUTPUT, MIN_BUSY_RETRY, Policy
+from inngest.core.sdk.responses import (
+    ASYNC,
+    LAZY,
+    Answer,
+    Busy,
+    Failure,
+    Op,
+    Reported,
+    Returned,
+    Step,
+    failure,
+)
 from inngest.core.timing.backoff import retry_delay
 
 _NULL = b"null"
@@ -62,7 +77,12 @@ def begin(
         message = f"The function run exceeded the step limit of {policy.max_steps} steps."
         draft.fail("InngestErrFunctionOverflowed", message)
         return draft.done()
-    if fn.start_timeout and not run.started and not run.batch and at.now - run.created > fn.start_timeout:
+    if (
+        fn.start_timeout
+        and not run.started
+        and not run.batch
+        and at.now - max(run.created, run.starts) > fn.start_timeout
+    ):
         draft.end(RunStatus.CANCELLED)
         return draft.done()
     if fn.finish_timeout and run.started and at.now - run.started > fn.finish_timeout:
@@ -119,8 +139,15 @@ def _continue(draft: Draft, step: str, *, race: bool, coalesce: str, when: int =
 # -- an event --
 
 
-def resume(pause: Pause, value: bytes, at: Moment, *, info: dict[str, Any] | None = None) -> Transition:
-    """A wait is over: ``value`` becomes the step's result, if nothing else was first."""
+def resume(
+    pause: Pause,
+    value: bytes,
+    at: Moment,
+    *,
+    info: dict[str, Any] | None = None,
+    first: Effect | None = None,
+) -> Transition:
+    """A wait is over: ``value`` becomes the step's result, if nothing else was first, and ``first`` wins."""
     item = Item(
         job=discover_job(pause.run, pause.coalesce if pause.coalesce and not pause.race else pause.step),
         kind=Kind.DISCOVER,
@@ -135,6 +162,7 @@ def resume(pause: Pause, value: bytes, at: Moment, *, info: dict[str, Any] | Non
         queued=at.now,
     )
     entry = History(
+        id=at.new_id(),
         what=What.RESUMED,
         run=pause.run,
         fn=pause.fn,
@@ -144,11 +172,13 @@ def resume(pause: Pause, value: bytes, at: Moment, *, info: dict[str, Any] | Non
         value=value,
         info=info,
     )
-    effects: list[Effect] = [
-        TakePause(id=pause.id),
-        SaveStep(step=pause.step, value=value, when=0),
-        Record(entry=entry, when=1),
-        Discover(item=item, when=1),
+    effects: list[Effect] = [first] if first is not None else []
+    place = len(effects)
+    effects += [
+        TakePause(id=pause.id, when=place - 1),
+        SaveStep(step=pause.step, value=value, when=place),
+        Record(entry=entry, when=place + 1),
+        Discover(item=item, when=place + 1),
     ]
     return Transition(fn=pause.fn, run=pause.run, effects=effects)
 
@@ -160,6 +190,20 @@ def cancel(run: Run, at: Moment) -> Transition:
     return Transition(
         fn=run.fn, run=run.id, effects=end(run, RunStatus.CANCELLED, at.now, at.new_id, place=0)
     )
+
+
+def evict(pause: Pause, at: Moment) -> Transition:
+    """An event cancels the run of a pause, whose state is not known here: the end is told by whoever works
+    off the item (`evicted`).
+    """
+    effects: list[Effect] = [Evict(item=eviction(pause.fn, pause.run, at.now))]
+    return Transition(fn=pause.fn, run=pause.run, effects=effects)
+
+
+def evicted(run: Run, item: Item, at: Moment) -> Transition:
+    """Tell the end of an evicted run."""
+    effects = end(run, RunStatus.CANCELLED, at.now, at.new_id, place=0)
+    return Transition(fn=run.fn, run=run.id, effects=[*effects, Complete()], lease=lease_of(item))
 
 
 # -- after a call --
@@ -187,8 +231,10 @@ def advance(
 
     """
     draft = Draft(run, fn, item, at, policy)
+    if isinstance(answer, Busy):
+        return _not_called(draft, answer, jitter)
     if not run.started:
-        draft.effects += begun(run, call.started, at.now, fn.finish_timeout, place=len(draft.effects))
+        draft.effects += begun(run, call.started, at, fn.finish_timeout, place=len(draft.effects))
     if isinstance(answer, Failure):
         return _failed(draft, answer, call, jitter)
     if answer.request_version is not None and run.request_version == UNSET_VERSION:
@@ -198,6 +244,14 @@ def advance(
         draft.end(RunStatus.COMPLETED, output=answer.output)
         return draft.done()
     return _reported(draft, answer, call, jitter)
+
+
+def _not_called(draft: Draft, answer: Busy, jitter: float) -> Transition:
+    """The item goes back as it was. Those that come back together are spread over half of the time more."""
+    delay = max(answer.retry_in, MIN_BUSY_RETRY)
+    due = draft.at.now + delay + int(delay * jitter / 2)
+    draft.add(Retry(due=due, attempt=draft.item.attempt))
+    return draft.finish()
 
 
 def _attempt(
@@ -231,8 +285,8 @@ def _failed(draft: Draft, answer: Failure, call: Call, jitter: float) -> Transit
 
 
 def _again(draft: Draft, retry_at: int, jitter: float) -> Transition:
-    item, now = draft.item, draft.at.now
-    due = retry_at or now + (draft.policy.retry_interval or retry_delay(item.attempt, jitter))
+    item = draft.item
+    due = retry_at or draft.at.latest + (draft.policy.retry_interval or retry_delay(item.attempt, jitter))
     draft.add(Retry(due=due, attempt=item.attempt + 1))
     return draft.finish()
 
@@ -319,7 +373,8 @@ def _steps(draft: Draft, answer: Reported, moving: list[Step], call: Call, jitte
     if failed:
         # The same item is tried again, and it is the continuation of all that this answer finished.
         for step in failed:
-            _record_step(draft, step, call, Outcome.RETRY, step.error or None)
+            entry = step_entry(draft.run, draft.item, step, draft.at, call, Outcome.RETRY, step.error or None)
+            draft.add(Record(entry=entry))
         return _again(draft, answer.retry_at, jitter)
     if done and (version < 2 or not later):
         # All of them came from one call, so one call follows.
@@ -331,57 +386,12 @@ def _steps(draft: Draft, answer: Reported, moving: list[Step], call: Call, jitte
     return draft.done()
 
 
-DONE = frozenset({Op.RUN, Op.STEP, Op.FAILED})
-
-
-def _record_step(
-    draft: Draft, step: Step, call: Call, outcome: Outcome, value: bytes | None, *, when: int = -1
-) -> None:
-    started = step.started or call.started
-    info = {"type": step.opts["type"]} if isinstance(step.opts.get("type"), str) else {}
-    if isinstance(step.opts.get("input"), list):
-        # As text: it may hold any numbers, and no store has to know.
-        info["input"] = _encode(step.opts["input"]).decode()
-    entry = History(
-        what=What.ATTEMPT,
-        run=draft.run.id,
-        fn=draft.run.fn,
-        at=started + step.duration if step.duration else call.ended,
-        step=step.id,
-        name=step.label,
-        op=Op.RUN,
-        attempt=draft.item.attempt,
-        outcome=outcome,
-        queued=draft.item.due,
-        started=started,
-        value=value,
-        info=info or None,
-    )
-    draft.effects.append(Record(entry=entry, when=when))
-
-
 def _save(draft: Draft, step: Step, call: Call) -> None:
-    saved, outcome, value = saved_value(step)
-    if len(saved) > MAX_STEP_OUTPUT:
-        raise RunFails(
-            "output_too_large", f"The output of step {step.label!r} is {len(saved)} bytes; 4 MiB are allowed."
-        )
-    place = draft.add(SaveStep(step=step.id, value=saved))
-    _record_step(draft, step, call, outcome, value, when=place)
-
-
-def saved_value(step: Step) -> tuple[bytes, Outcome, bytes]:
-    """What is remembered of a finished step (section 3.4), and its history: memoised value, outcome, shown
-    value.
-    """
-    if step.op is Op.STEP:
-        value = step.data or _NULL
-        return value, Outcome.OK, value
-    if step.op is Op.RUN:
-        value = step.data or _NULL
-        return b'{"data":' + value + b"}", Outcome.OK, value
-    error = step.error or error_json("Error", "Step failed")
-    return b'{"error":' + error + b"}", Outcome.FAILED, error
+    try:
+        kept = saved(draft.run, draft.item, step, draft.at, call)
+    except StepTooLarge as error:
+        raise RunFails("output_too_large", f"The {error}.") from None
+    draft.effects += kept(len(draft.effects))
 
 
 class _Asked(msgspec.Struct):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from inngest.core.decisions.advance import DONE, saved_value
+from inngest.core.decisions.draft import Call
 from inngest.core.decisions.moment import Moment
 from inngest.core.decisions.starting import begun
-from inngest.core.model.history import History, What
+from inngest.core.decisions.steps import DONE, saved
 from inngest.core.model.runs import Item, Run
-from inngest.core.model.transition import Effect, Lease, Record, ResetAttempts, SaveStep, Transition
-from inngest.core.policy import MAX_STEP_OUTPUT
+from inngest.core.model.transition import Effect, ResetAttempts, Transition, lease_of
 from inngest.core.sdk.responses import LAZY, Op, Step
 
 
@@ -17,7 +16,7 @@ def checkpoint(
     item: Item,
     steps: list[Step],
     at: Moment,
-    until: int,
+    ms: int,
     *,
     called: int = 0,
     finish_timeout: int = 0,
@@ -25,45 +24,24 @@ def checkpoint(
     """Steps that an application reports while its call goes on (section 5.7): kept, without a continuation.
 
     Args:
-        until: the lease of ``item`` is prolonged so far.
+        ms: the lease of ``item`` goes on for so long.
         called: when the application says the call began, 0 if it does not say. Its clock is not ours.
         finish_timeout: of the function, in ms, 0 for none.
 
     Raises:
-        ValueError: an op that cannot be reported this way; nothing is to be committed.
+        ValueError: an op that cannot be reported this way, or as `StepTooLarge`, a result over the limit;
+            nothing is to be committed.
 
     """
     effects: list[Effect] = []
     if not run.started:
         # A first call that is given up after this has begun the run all the same.
         started = max(run.created, min(called or at.now, at.now))
-        effects += begun(run, started, at.now, finish_timeout, place=0)
+        effects += begun(run, started, at, finish_timeout, place=0)
     for step in steps:
         if step.op in DONE:
-            saved, outcome, value = saved_value(step)
-            if len(saved) > MAX_STEP_OUTPUT:
-                raise StepTooLarge(f"output of step {step.label!r} is {len(saved)} bytes; 4 MiB are allowed")
-            effects.append(SaveStep(step=step.id, value=saved))
-            entry = History(
-                what=What.ATTEMPT,
-                run=run.id,
-                fn=run.fn,
-                at=(step.started + step.duration) or at.now,
-                step=step.id,
-                name=step.label,
-                op=Op.RUN,
-                attempt=item.attempt,
-                outcome=outcome,
-                queued=item.due,
-                started=step.started or at.now,
-                value=value,
-            )
-            effects.append(Record(entry=entry, when=len(effects) - 1))
+            effects += saved(run, item, step, at, Call(at.now, at.now))(len(effects))
         elif step.op not in LAZY and step.op is not Op.PLANNED:
             raise ValueError(f"cannot checkpoint async steps: {step.op} {step.label!r}")
-    effects.append(ResetAttempts(job=item.job, epoch=item.epoch, until=until))
-    return Transition(fn=run.fn, run=run.id, effects=effects, lease=Lease(item.job, item.epoch))
-
-
-class StepTooLarge(ValueError):
-    """A reported step result is over the limit."""
+    effects.append(ResetAttempts(job=item.job, epoch=item.epoch, ms=ms))
+    return Transition(fn=run.fn, run=run.id, effects=effects, lease=lease_of(item))

@@ -11,7 +11,7 @@ from inngest.core.model.events import Event, decode_event
 from inngest.core.model.functions import Function
 from inngest.core.model.runs import Item, Kind, digest, runner_items
 from inngest.core.model.transition import Collect, Complete, Effect, Record, Transition
-from inngest.core.policy import DELIVERY_TTL, KEY_TTL, MAX_BATCH_BYTES, TOKEN_TTL
+from inngest.core.policy import KEY_TTL, MAX_BATCH_BYTES
 
 
 def _collector(fn: Function, kind: Kind, key: str, event: Event, due: int, at: Moment) -> Item:
@@ -32,33 +32,29 @@ def debounce(fn: Function, event: Event, at: Moment, *, when: int) -> Collect:
     key = f"{fn.id}:{digest(key_text(fn, fn.debounce.key, event, at.now))}"
     return Collect(
         key=f"debounce:{key}",
-        item=_collector(fn, Kind.DEBOUNCE, key, event, at.now + fn.debounce.period, at),
+        item=_collector(fn, Kind.DEBOUNCE, key, event, at.latest + fn.debounce.period, at),
         partition=runner_items(fn.id),
         event=event.encode(),
         ts=event.ts,
-        now=at.now,
         last=True,
         bound=fn.debounce.timeout,
         when=when,
     )
 
 
-def batch(fn: Function, event: Event, at: Moment) -> Transition:
+def batch(fn: Function, event: Event, at: Moment, *, when: int) -> Collect:
     assert fn.batch is not None
     key = f"{fn.id}:{digest(key_text(fn, fn.batch.key, event, at.now))}"
-    collect = Collect(
+    return Collect(
         key=f"batch:{key}",
-        item=_collector(fn, Kind.BATCH, key, event, at.now + fn.batch.timeout, at),
+        item=_collector(fn, Kind.BATCH, key, event, at.latest + fn.batch.timeout, at),
         partition=runner_items(fn.id),
         event=event.encode(),
         ts=event.ts,
-        now=at.now,
         max_size=fn.batch.max_size,
         max_bytes=MAX_BATCH_BYTES,
-        token=f"{fn.id}:{event.id}",
-        token_ttl=TOKEN_TTL,
+        when=when,
     )
-    return Transition(fn=fn.id, run="", effects=[collect])
 
 
 def collected(fn: Function, item: Item, at: Moment) -> Transition:
@@ -74,9 +70,9 @@ def collected(fn: Function, item: Item, at: Moment) -> Transition:
         return Transition(fn=fn.id, run="", effects=[*effects, Complete()])
     if item.kind is Kind.BATCH:
         run = new_run(fn, events, at, key=run_key(fn, item.job), batch=at.new_id())
-        start(fn, run, events, at, effects, ttl=DELIVERY_TTL)
+        start(fn, run, events, at, effects)
     else:
         run = new_run(fn, events, at, key=run_key(fn, events[0].key))
-        start(fn, run, events, at, effects, ttl=KEY_TTL if events[0].external_id else DELIVERY_TTL)
+        start(fn, run, events, at, effects, claim=KEY_TTL if events[0].external_id else 0)
     effects.append(Complete())
     return Transition(fn=fn.id, run=run.id, effects=effects)

@@ -24,14 +24,21 @@ class Tick(Struct):
     at: int
 
 
-def crons(fn: Function, at: Moment) -> SetCrons:
-    """The function's schedules as they have to be queued from now on; none if it is archived."""
+def crons(fn: Function, version: int, at: Moment) -> SetCrons:
+    """The function's schedules as they have to be queued from now on, as of this version of the registry;
+    none if it is archived.
+    """
     items = []
     if not fn.archived:
         for trigger in fn.triggers:
             if trigger.cron and (item := _tick(fn, trigger, at.now, at.now)) is not None:
                 items.append(item)
-    return SetCrons(items=items, partition=runner_items(fn.id))
+    return SetCrons(items=items, partition=runner_items(fn.id), version=version)
+
+
+def scheduled(fn: Function) -> tuple[tuple[str, int], ...]:
+    """What of a function its cron items are derived from: nothing for one without schedules."""
+    return () if fn.archived else tuple((t.cron, t.jitter) for t in fn.triggers if t.cron)
 
 
 def _tick(fn: Function, trigger: Trigger, after: int, now: int) -> Item | None:
@@ -73,7 +80,7 @@ def tick(fn: Function, item: Item, at: Moment) -> Transition:
             event = internal_event(at.new_id(), SCHEDULED, at.now, data, external_id=when)
             event.ts = item.due  # however late it is
             run = new_run(fn, [event], at, key=run_key(fn, f"{this.cron}\x1f{when}"), cron=this.cron)
-            start(fn, run, [event], at, effects, ttl=KEY_TTL)
+            start(fn, run, [event], at, effects, claim=KEY_TTL)
             run_id = run.id
     effects.append(Complete())
     return Transition(fn=fn.id, run=run_id, effects=effects)

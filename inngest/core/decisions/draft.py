@@ -12,7 +12,7 @@ from inngest.core.decisions.moment import Moment
 from inngest.core.model.functions import Function
 from inngest.core.model.history import History, What
 from inngest.core.model.runs import Item, Kind, Run, RunStatus, discover_job, score
-from inngest.core.model.transition import Complete, Effect, Lease, Record, Transition
+from inngest.core.model.transition import Complete, Effect, Record, Transition, lease_of
 from inngest.core.policy import Policy
 from inngest.core.sdk.responses import Step
 
@@ -45,16 +45,16 @@ class Draft:
         return len(self.effects) - 1
 
     def finish(self) -> Transition:
-        return Transition(
-            fn=self.run.fn, run=self.run.id, effects=self.effects, lease=Lease(self.item.job, self.item.epoch)
-        )
+        return Transition(fn=self.run.fn, run=self.run.id, effects=self.effects, lease=lease_of(self.item))
 
     def done(self) -> Transition:
         self.effects.append(Complete())
         return self.finish()
 
     def record(self, what: What, *, when: int = -1, unless: int = -1, **fields: Any) -> None:
-        entry = History(what=what, run=self.run.id, fn=self.run.fn, at=self.at.now, **fields)
+        entry = History(
+            id=self.at.new_id(), what=what, run=self.run.id, fn=self.run.fn, at=self.at.now, **fields
+        )
         self.effects.append(Record(entry=entry, when=when, unless=unless))
 
     def discovery(self, outgoing: str, *, race: bool, coalesce: str, job: str = "") -> Item:

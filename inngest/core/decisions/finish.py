@@ -33,12 +33,13 @@ def end(
     Args:
         place: how many effects precede these in their transition.
         when: the effect on which the end depends.
-        new_id: makes the ids of the events.
+        new_id: makes the ids of the events and of the history.
         output: JSON of the return value, for COMPLETED.
         error: JSON of the error object, for FAILED.
 
     """
     entry = History(
+        id=new_id(),
         what=What.ENDED,
         run=run.id,
         fn=run.fn,

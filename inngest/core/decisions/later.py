@@ -70,7 +70,7 @@ def _sleep(draft: Draft, step: Step, coalesce: str) -> None:
     duration = step.opts.get("duration")
     text = duration if isinstance(duration, str) else step.name
     try:
-        due = parse_sleep(text, draft.at.now)
+        due = parse_sleep(text, draft.at.latest)
     except InvalidDuration as error:
         raise RunFails("Error", f"Step {step.label!r} cannot sleep: {error}") from None
     _bounded(draft, step, due)
@@ -101,9 +101,9 @@ def _record_wait(draft: Draft, step: Step, *, when: int, **info: Any) -> None:
 def _expiry(draft: Draft, step: Step) -> int:
     timeout = step.opts.get("timeout")
     if timeout is None:
-        return draft.at.now + YEAR
+        return draft.at.latest + YEAR
     try:
-        due = parse_timeout(str(timeout), draft.at.now)
+        due = parse_timeout(str(timeout), draft.at.latest)
     except InvalidDuration as error:
         raise RunFails("Error", f"Step {step.label!r} has no valid timeout: {error}") from None
     _bounded(draft, step, due)

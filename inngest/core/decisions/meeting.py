@@ -7,6 +7,7 @@ from typing import Any
 from msgspec import Raw, Struct, field
 from msgspec.json import Decoder, Encoder
 
+from inngest.core.expr import EvaluationError, Expression, compile_bound
 from inngest.core.model.events import Event
 from inngest.core.model.runs import Pause, PauseKind
 from inngest.core.policy import FUDGE
@@ -23,18 +24,43 @@ _CANCELLED = _encode(
 )
 
 
-def may_meet(pause: Pause, event: Event, now: int) -> bool:
-    """The conditions beside the expression: not the run's own event, not older than the wait, the wait not
-    over.
+def may_meet(pause: Pause, event: Event) -> bool:
+    """The conditions beside the expression: not the run's own event, not older than the wait, accepted before
+    the wait was over, however late it is looked at.
 
     A cancellation is as old as the event that started its run: what is accepted after that cancels (section
     4.10).
     """
-    if event.id == pause.ignore or now > pause.expires + FUDGE:
+    if event.id == pause.ignore or event.received > pause.expires + FUDGE:
         return False
     if pause.kind is PauseKind.CANCEL:
         return event.received >= pause.created
     return event.received >= pause.created - FUDGE
+
+
+class Conditions:
+    """The compiled conditions of pauses, as many as ``most``."""
+
+    def __init__(self, most: int = 10_000) -> None:
+        self._most = most
+        self._known: dict[str, Expression] = {}
+
+    def hold(self, pause: Pause, event: Event, now: int) -> bool:
+        """Whether the event fulfils the pause's condition; one that fails on it does not hold.
+
+        Raises `ExpressionError` for a stored condition that is not valid.
+        """
+        if not pause.condition:
+            return True
+        compiled = self._known.get(pause.condition)
+        if compiled is None:
+            if len(self._known) >= self._most:
+                self._known.clear()
+            compiled = self._known[pause.condition] = compile_bound(pause.condition)
+        try:
+            return compiled.is_true({"async": event.value}, now)
+        except EvaluationError:
+            return False
 
 
 class _Finished(Struct):

@@ -13,7 +13,6 @@ from inngest.core.model.events import Event
 from inngest.core.model.functions import Function
 from inngest.core.model.history import History, Outcome, What
 from inngest.core.model.transition import CreateRun, Effect, Record, SaveStep, Transition
-from inngest.core.policy import DELIVERY_TTL
 
 
 class Kept(Struct, frozen=True):
@@ -73,14 +72,16 @@ def rerun(
     key = run_key(fn, f"rerun\x1f{original}\x1f{at.new_id()}")
     run = new_run(fn, events, at, key=key, cron=cron, batch=batch, original=original)
     effects: list[Effect] = []
-    start(fn, run, events, at, effects, ttl=DELIVERY_TTL)
+    start(fn, run, events, at, effects)
     created = next(place for place, effect in enumerate(effects) if isinstance(effect, CreateRun))
-    effects += _restored(run.id, kept, created, at.now)
+    effects += _restored(run.id, kept, created, at)
     return Transition(fn=fn.id, run=run.id, effects=effects)
 
 
-def _restored(run: str, kept: Sequence[Kept], created: int, now: int) -> Iterator[Effect]:
+def _restored(run: str, kept: Sequence[Kept], created: int, at: Moment) -> Iterator[Effect]:
+    now = at.now
     for each in kept:
         yield SaveStep(step=each.step, value=each.value, when=created)
         for entry in each.entries:
-            yield Record(entry=replace(entry, run=run, at=now, queued=now, started=now), when=created)
+            restored = replace(entry, id=at.new_id(), run=run, at=now, queued=now, started=now)
+            yield Record(entry=restored, when=created)

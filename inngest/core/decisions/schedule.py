@@ -16,43 +16,51 @@ from inngest.core.decisions.starting import SkipReason, new_run, run_key, skippe
 from inngest.core.model.events import INVOKED, Event
 from inngest.core.model.functions import Function
 from inngest.core.model.runs import RunStatus, digest
-from inngest.core.model.transition import Admit, Effect, Emit, Record, Transition, Unclaimed
-from inngest.core.policy import DELIVERY_TTL, KEY_TTL, TOKEN_TTL
+from inngest.core.model.transition import Admit, Effect, Emit, Once, Record, Transition, Unclaimed
+from inngest.core.policy import KEY_TTL
 from inngest.core.timing import gcra
 
 
 def schedule(fn: Function, event: Event, at: Moment) -> Transition:
-    """What ``event``, which matches ``fn``, does to it: join a batch, be debounced, or start a run."""
+    """What ``event``, which matches ``fn``, does to it: join a batch, be debounced, or start a run.
+
+    Whatever it is, it happens once, however often and late the event is delivered.
+    """
+    effects: list[Effect] = [once(event, at)]
     if fn.paused:
         entry = skipped(fn, [event], at, SkipReason.PAUSED)
-        return Transition(fn=fn.id, run=entry.run, effects=[Record(entry=entry)])
+        return Transition(fn=fn.id, run=entry.run, effects=[*effects, Record(entry=entry, when=0)])
     if fn.batch is not None and holds(fn, fn.batch.condition, event, at.now):
-        return batch(fn, event, at)
-    effects: list[Effect] = []
-    admitted = -1
+        return Transition(fn=fn.id, run="", effects=[*effects, batch(fn, event, at, when=0)])
+    claim = KEY_TTL if event.external_id else 0
+    admitted = fresh = 0
     key = key_of(fn, fn.rate_limit.key, event, at.now) if fn.rate_limit is not None else None
     if fn.rate_limit is not None and key is not False:
-        effects.append(Unclaimed(key=run_key(fn, event.key), now=at.now))
+        if claim:
+            # What starts no run does not count.
+            effects.append(Unclaimed(key=run_key(fn, event.key), when=0))
+            fresh = 1
         admitted = len(effects)
         effects.append(
             Admit(
                 key=f"rate:{fn.id}:{digest(str(key or ''))}",
                 params=gcra.rate_limit(fn.rate_limit.limit, fn.rate_limit.period),
-                now=at.now,
-                token=event.id,
-                token_ttl=TOKEN_TTL,
-                when=0,
+                when=fresh,
             )
         )
     if fn.debounce is not None:
         effects.append(debounce(fn, event, at, when=admitted))
         return Transition(fn=fn.id, run="", effects=effects)
     run = new_run(fn, [event], at, key=run_key(fn, event.key))
-    ttl = KEY_TTL if event.external_id else DELIVERY_TTL
-    start(fn, run, [event], at, effects, ttl=ttl, when=admitted)
-    if admitted >= 0 and event.name == INVOKED:
+    start(fn, run, [event], at, effects, claim=claim, when=admitted)
+    if admitted and event.name == INVOKED:
         error = invoke_error("invoked function is rate limited")
         refused = finished(run, at.now, at.new_id, error=error, status=RunStatus.FAILED)
         # Not for an event that is delivered again: its run is there, and answers for itself.
-        effects += [Emit(event=e.encode(), when=0, unless=admitted) for e in refused]
+        effects += [Emit(event=e.encode(), when=fresh, unless=admitted) for e in refused]
     return Transition(fn=fn.id, run=run.id, effects=effects)
+
+
+def once(event: Event, at: Moment) -> Once:
+    """Marks that a function has decided on what an event starts."""
+    return Once(key=event.id, at=event.received, forget=at.settled)

@@ -5,20 +5,36 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
 from inngest.core.decisions.flow import cancels, lock_key, partitions, priority
 from inngest.core.decisions.moment import Moment
 from inngest.core.model.events import Event
 from inngest.core.model.functions import Function
 from inngest.core.model.history import History, What
-from inngest.core.model.runs import Item, Kind, Run, digest, score, start_job, timers
+from inngest.core.model.runs import (
+    Item,
+    Kind,
+    Run,
+    accepted_at,
+    arrival,
+    digest,
+    evict_job,
+    runner_items,
+    score,
+    start_job,
+    timers,
+)
 from inngest.core.model.transition import (
     Begin,
     CreateRun,
     Effect,
     Enqueue,
     PutPause,
+    Recall,
     Record,
     TakeLock,
+    Transition,
     Unclaimed,
 )
 
@@ -26,6 +42,7 @@ from inngest.core.model.transition import (
 class SkipReason:
     PAUSED = "FunctionPaused"
     SINGLETON = "Singleton"
+    UNDECIDED = "Undecided"
 
 
 def run_key(fn: Function, key: str) -> str:
@@ -47,6 +64,7 @@ def new_run(
     4).
     """
     first = events[0]
+    later = first.ts if len(events) == 1 and not cron and first.ts > at.now else 0
     start_partition, work = partitions(fn, first, at.now)
     lock = None if batch else lock_key(fn, first, at.now)
     return Run(
@@ -66,6 +84,9 @@ def new_run(
         priority=priority(fn, first, at.now),
         function_version=fn.version,
         original=original,
+        # One that is asked for comes now, whenever its events did.
+        order=arrival(at.now if original else first.received, first.id),
+        starts=later,
     )
 
 
@@ -76,54 +97,84 @@ def start(
     at: Moment,
     effects: list[Effect],
     *,
-    ttl: int,
+    claim: int = 0,
     when: int = -1,
 ) -> None:
     """Append the effects that bring ``run`` to life: its lock, itself, its first item, its timeout, the
-    pauses that cancel it.
+    pauses that cancel it. ``claim``: how long its key starts no other.
     """
     first = events[0]
     if run.lock:
-        # A redelivered event must not be recorded as skipped by its own run.
-        effects.append(Unclaimed(key=run.key, now=at.now, when=when))
-        fresh = len(effects) - 1
-        effects.append(TakeLock(key=run.lock, when=fresh))
+        fresh = when
+        if claim:
+            # A duplicate must not be recorded as skipped by its own run.
+            effects.append(Unclaimed(key=run.key, when=when))
+            fresh = len(effects) - 1
+        cancels_holder = fn.singleton is not None and fn.singleton.mode == "cancel"
+        evict = eviction(fn.id, "", at.now) if cancels_holder else None
+        effects.append(TakeLock(key=run.lock, order=run.order, evict=evict, when=fresh))
         when = len(effects) - 1
-        skipped = History(
-            what=What.SKIPPED, run=run.id, fn=fn.id, at=at.now, info=_about(run, SkipReason.SINGLETON)
-        )
-        effects.append(Record(entry=skipped, when=fresh))
+        effects.append(Record(entry=_skipped(run, at, SkipReason.SINGLETON), when=fresh))
         effects[-1].unless = when
-    effects.append(CreateRun(run=run, key_until=at.now + ttl, when=when))
+    effects.append(CreateRun(run=run, claim=claim, when=when))
     created = len(effects) - 1
-    later = first.ts if len(events) == 1 and not run.cron and first.ts > at.now else 0
+    due = run.starts or at.now
     item = Item(
         job=start_job(run.id),
         kind=Kind.START,
         fn=fn.id,
         run=run.id,
-        due=later or at.now,
-        score=score(later or at.now, run.priority),
+        due=due,
+        score=score(due, run.priority),
         partition=run.start.id,
         max_attempts=fn.max_attempts,
         queued=at.now,
     )
     effects.append(Enqueue(item=item, when=created))
     if fn.start_timeout and not run.batch:
-        due = at.now + fn.start_timeout
-        effects.append(
-            Enqueue(item=timer(run, Kind.START_TIMEOUT, f"{run.id}:start-timeout", due, at.now), when=created)
+        timeout = timer(
+            run, Kind.START_TIMEOUT, f"{run.id}:start-timeout", due + at.slack + fn.start_timeout, at.now
         )
+        effects.append(Enqueue(item=timeout, when=created))
     if not run.batch:
-        effects += [PutPause(pause=pause, when=created) for pause in cancels(fn, run, first, at)]
-    value = first.payload if run.cron else None
-    info = _about(run)
-    effects.append(
-        Record(
-            entry=History(what=What.SCHEDULED, run=run.id, fn=fn.id, at=at.now, value=value, info=info),
-            when=created,
-        )
+        pauses = cancels(fn, run, first, at)
+        effects += [PutPause(pause=pause, when=created) for pause in pauses]
+        if pauses:
+            # An event that cancels may have come after the first one, and been quicker.
+            names = sorted({pause.event for pause in pauses})
+            payload = msgspec.json.encode(pauses)
+            recall = runner_item(fn.id, Kind.RECALL, f"{run.id}:recall", at.now, run=run.id, payload=payload)
+            effects.append(Recall(names=names, since=accepted_at(run.order), item=recall, when=created))
+    scheduled = History(
+        id=at.new_id(),
+        what=What.SCHEDULED,
+        run=run.id,
+        fn=fn.id,
+        at=at.now,
+        value=first.payload if run.cron else None,
+        info=_about(run),
     )
+    effects.append(Record(entry=scheduled, when=created))
+
+
+def runner_item(fn: str, kind: Kind, job: str, now: int, *, run: str = "", payload: bytes = b"") -> Item:
+    """An item for runners, due at once."""
+    return Item(
+        job=job,
+        kind=kind,
+        fn=fn,
+        run=run,
+        due=now,
+        score=now,
+        partition=runner_items(fn).id,
+        queued=now,
+        payload=payload,
+    )
+
+
+def eviction(fn: str, run: str, now: int) -> Item:
+    """The item that tells the end of an evicted run; without a run, a form of it that a store fills in."""
+    return runner_item(fn, Kind.EVICT, evict_job(run) if run else "", now, run=run)
 
 
 def timer(run: Run, kind: Kind, job: str, due: int, now: int, **fields: Any) -> Item:
@@ -142,17 +193,38 @@ def timer(run: Run, kind: Kind, job: str, due: int, now: int, **fields: Any) -> 
     )
 
 
-def begun(run: Run, started: int, now: int, finish_timeout: int, *, place: int) -> list[Effect]:
+def begun(run: Run, started: int, at: Moment, finish_timeout: int, *, place: int) -> list[Effect]:
     """The effects of a run's first call, made at ``started``; ``place`` of them precede these in their
     transition.
     """
-    entry = History(what=What.STARTED, run=run.id, fn=run.fn, at=now, started=started)
+    entry = History(id=at.new_id(), what=What.STARTED, run=run.id, fn=run.fn, at=at.now, started=started)
     effects: list[Effect] = [Begin(at=started), Record(entry=entry, when=place)]
     if finish_timeout:
-        due = started + finish_timeout
-        item = timer(run, Kind.FINISH_TIMEOUT, f"{run.id}:finish-timeout", due, now)
+        due = started + at.slack + finish_timeout
+        item = timer(run, Kind.FINISH_TIMEOUT, f"{run.id}:finish-timeout", due, at.now)
         effects.append(Enqueue(item=item, when=place))
     return effects
+
+
+def lost_to(transition: Transition, holder: str) -> None:
+    """Let the record of a run that a singleton skips name the run in whose favour."""
+    for effect in transition.effects:
+        if isinstance(effect, Record) and effect.entry.what is What.SKIPPED:
+            effect.entry.info = {**(effect.entry.info or {}), "existing": holder}
+
+
+def undecided(fn: Function, event: Event, at: Moment, error: Exception) -> History:
+    """The record of an event of which it could not be decided what it starts, for whoever looks for its
+    run.
+    """
+    info = {
+        "app": fn.app,
+        "slug": fn.slug,
+        "events": [event.id],
+        "version": fn.version,
+        "reason": f"{SkipReason.UNDECIDED}: {type(error).__name__}: {error}"[:1000],
+    }
+    return History(id=at.new_id(), what=What.SKIPPED, run=at.new_id(), fn=fn.id, at=at.now, info=info)
 
 
 def _about(run: Run, reason: str = "") -> dict[str, Any]:
@@ -172,4 +244,9 @@ def _about(run: Run, reason: str = "") -> dict[str, Any]:
 
 def skipped(fn: Function, events: Sequence[Event], at: Moment, reason: str) -> History:
     run = new_run(fn, events, at, key=run_key(fn, events[0].key))
-    return History(what=What.SKIPPED, run=run.id, fn=fn.id, at=at.now, info=_about(run, reason))
+    return _skipped(run, at, reason)
+
+
+def _skipped(run: Run, at: Moment, reason: str) -> History:
+    about = _about(run, reason)
+    return History(id=at.new_id(), what=What.SKIPPED, run=run.id, fn=run.fn, at=at.now, info=about)

@@ -6,8 +6,10 @@ They are written in the same commit as what they tell of, leave through an outbo
 from __future__ import annotations
 
 from enum import StrEnum
+from hashlib import blake2b
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 
 
@@ -34,8 +36,11 @@ class History(Struct, omit_defaults=True, gc=False):
 
     ``info`` holds texts, integers of 64 bits and lists of these, which every encoding takes; what an SDK may
     fill with any JSON is text of it, as ``input``.
+
+    ``id`` is a ULID that the decision gives: by it alone an entry that is delivered again is known.
     """
 
+    id: str
     what: What
     run: str
     fn: str  # function UUID
@@ -49,3 +54,57 @@ class History(Struct, omit_defaults=True, gc=False):
     started: int = 0
     value: bytes | None = None
     info: dict[str, Any] | None = None
+
+
+_DOUBLE = 1023
+"""Bits of an integer that is a double for certain."""
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(History).decode
+_decode_fields = msgspec.msgpack.Decoder(dict[str, Any]).decode
+
+
+def encode_history(entry: History) -> bytes:
+    """The form in which an entry is kept: msgpack. Integers in ``info`` that are beyond its 64 bits become
+    doubles, or text where those end too.
+
+    Raises:
+        OverflowError: another number is beyond 64 bits.
+        UnicodeEncodeError: a text has half a surrogate pair.
+        RecursionError: ``info`` is nested too deeply.
+
+    """
+    try:
+        return _encode(entry)
+    except OverflowError:
+        if entry.info is None:
+            raise
+        return _encode(msgspec.structs.replace(entry, info=_within_64_bits(entry.info)))
+
+
+def _within_64_bits(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _within_64_bits(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_within_64_bits(inner) for inner in value]
+    if isinstance(value, int) and not -(1 << 63) <= value < 1 << 64:
+        return float(value) if value.bit_length() <= _DOUBLE else str(value)
+    return value
+
+
+def decode_history(raw: bytes) -> History:
+    """The inverse of `encode_history`. An entry of a time when they had no identity gets that of its bytes.
+
+    Raises ``msgspec.DecodeError``.
+    """
+    try:
+        return _decode(raw)
+    except msgspec.ValidationError:
+        fields = _decode_fields(raw)
+        if "id" in fields:
+            raise
+        return msgspec.convert({**fields, "id": legacy_id(raw)}, History)
+
+
+def legacy_id(raw: bytes) -> str:
+    """The identity of an entry without one: 32 hex digits, the same for the same bytes."""
+    return blake2b(raw, digest_size=16).hexdigest()

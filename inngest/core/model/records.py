@@ -5,7 +5,10 @@
 
 from __future__ import annotations
 
-from msgspec import Struct
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Struct
 
 from inngest.core.model.history import History, What
 from inngest.core.model.runs import Run, RunStatus
@@ -39,36 +42,56 @@ class RunRecord(Struct, omit_defaults=True, gc=False):
         return self.status is RunStatus.FAILED
 
 
+class _Opening(Struct):
+    """``info`` of an entry that begins a record."""
+
+    slug: str = ""
+    app: str = ""
+    events: list[str] = []
+    version: Annotated[int, Meta(le=1 << 53)] = 1
+    cron: str = ""
+    batch: str = ""
+    original: str = ""
+    reason: str = ""
+    existing: str = ""
+
+
 def opened(entry: History) -> RunRecord | None:
-    """The record that an entry begins; None if it is of a kind that tells of a known run."""
+    """The record that an entry begins; None if it is of a kind that tells of a known run.
+
+    Raises ``msgspec.ValidationError`` for an ``info`` that says something else than it should.
+    """
     if entry.what is What.SCHEDULED:
         status, ended = RunStatus.QUEUED, 0
     elif entry.what is What.SKIPPED:
         status, ended = RunStatus.SKIPPED, entry.at
     else:
         return None
-    info = entry.info or {}
+    info = msgspec.convert(entry.info or {}, _Opening)
     return RunRecord(
         id=entry.run,
         fn=entry.fn,
-        slug=info.get("slug", ""),
-        app=info.get("app", ""),
+        slug=info.slug,
+        app=info.app,
         status=status,
         queued=entry.at,
         ended=ended,
-        events=info.get("events", []),
-        version=info.get("version", 1),
-        cron=info.get("cron", ""),
-        batch=info.get("batch", ""),
-        original=info.get("original", ""),
+        events=info.events,
+        version=info.version,
+        cron=info.cron,
+        batch=info.batch,
+        original=info.original,
         payload=entry.value,
-        reason=info.get("reason", ""),
-        existing=info.get("existing", ""),
+        reason=info.reason,
+        existing=info.existing,
     )
 
 
 def update(record: RunRecord, entry: History) -> bool:
-    """Bring a record up to date with an entry; whether it changed. What has ended stays as it is."""
+    """Bring a record up to date with an entry; whether it changed. What has ended stays as it is.
+
+    Raises ValueError for an end with an unknown outcome.
+    """
     if record.ended:
         return False
     if entry.what is What.STARTED and not record.started:

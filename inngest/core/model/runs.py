@@ -44,6 +44,9 @@ class Kind(StrEnum):
     DEBOUNCE = "debounce"
     BATCH = "batch"
     CRON = "cron"
+    SWEEP = "sweep"  # a bulk cancellation goes on
+    RECALL = "recall"  # events that may cancel the run came before it
+    EVICT = "evict"  # the end of an evicted run is to be told
 
 
 CALLS = frozenset({Kind.START, Kind.DISCOVER, Kind.PLAN, Kind.GATEWAY})
@@ -109,7 +112,7 @@ class Item(Struct, omit_defaults=True, gc=False):
         return Queue.RUNNER if self.kind in RUNNER_KINDS else Queue.EXECUTOR
 
 
-RUNNER_KINDS = frozenset({Kind.DEBOUNCE, Kind.BATCH, Kind.CRON})
+RUNNER_KINDS = frozenset({Kind.DEBOUNCE, Kind.BATCH, Kind.CRON, Kind.SWEEP, Kind.RECALL, Kind.EVICT})
 
 
 class Run(Struct, omit_defaults=True, gc=False):
@@ -131,6 +134,8 @@ class Run(Struct, omit_defaults=True, gc=False):
     priority: int = 0  # seconds
     function_version: int = 1
     original: str = ""  # the run this one repeats
+    order: str = ""  # of arrival, see `arrival`
+    starts: int = 0  # when it may start, if that was later than its creation
     # ---
     request_version: int = UNSET_VERSION
     force_plan: bool = False
@@ -153,6 +158,11 @@ class Run(Struct, omit_defaults=True, gc=False):
         self.pending.discard(step)
         self.size += len(value)
         return True
+
+    def await_steps(self, steps: list[str]) -> bool:
+        """Let the pending set be those that have no result yet. Whether there are any."""
+        self.pending = {step for step in steps if step not in self.steps}
+        return bool(self.pending)
 
     def copy(self) -> Run:
         """A copy whose mutable parts are its own; step values and events are shared, being immutable."""
@@ -203,13 +213,10 @@ class Pause(Struct, omit_defaults=True, gc=False):
 
 
 class Leased(Struct, gc=False):
-    """An item in the hands of one worker until ``until``. ``run`` is the state as of the lease, to read and
-    not to change.
-    """
+    """An item in the hands of one worker. ``run`` is the state as of the lease, to read and not to change."""
 
     item: Item
     run: Run | None
-    until: int
 
 
 def signal_name(signal: str) -> str:
@@ -248,6 +255,20 @@ def sleep_job(run: str, step: str) -> str:
 
 def timeout_job(run: str, step: str) -> str:
     return f"{run}:timeout:{step}"
+
+
+def evict_job(run: str) -> str:
+    return f"{run}:evict"
+
+
+def arrival(accepted: int, event_id: str) -> str:
+    """A text that orders events as they arrived: by the time of acceptance, then by internal id."""
+    return f"{accepted:014d}{event_id}"
+
+
+def accepted_at(order: str) -> int:
+    """The time in an `arrival`; 0 for none."""
+    return int(order[:14] or 0)
 
 
 def score(now: int, priority: int) -> int:

@@ -29,6 +29,44 @@ class _Effect(Struct, tag_field="op", omit_defaults=True, kw_only=True, gc=False
     unless: int = -1
 
 
+# -- what happens once --
+
+
+class Once(_Effect, tag="once"):
+    """The function has decided on an event, ``key``, which was accepted at ``at``. Wins if it had not before.
+
+    The store remembers it until the event stream is done with all that was accepted up to then: ``forget`` is
+    the time before which nothing is delivered again. What was accepted before that has been decided on. With
+    ``mark`` unset it only looks.
+    """
+
+    key: str
+    at: int
+    forget: int = 0
+    mark: bool = True
+
+
+class Remember(_Effect, tag="remember"):
+    """Keep an event that cancels runs of this function for ``ttl`` ms, for the runs of earlier events that
+    other runners are still starting: see `Recall`. Wins always.
+    """
+
+    name: str
+    event: bytes
+    at: int  # when it was accepted
+    ttl: int
+
+
+class Recall(_Effect, tag="recall"):
+    """[run] Wins, and queues ``item``, if one of the events of ``names`` that are remembered was accepted at
+    ``since`` or later.
+    """
+
+    names: list[str]
+    since: int
+    item: Item
+
+
 # -- starting runs --
 
 
@@ -36,36 +74,35 @@ class Unclaimed(_Effect, tag="unclaimed"):
     """Wins if no run holds the idempotency key (which stays unclaimed)."""
 
     key: str
-    now: int
 
 
 class Admit(_Effect, tag="admit"):
-    """A rate limit (section 4.4). Wins if admitted, and then counts. The same ``token`` within ``token_ttl``
-    ms wins without counting.
-    """
+    """A rate limit (section 4.4). Wins if admitted, and then counts."""
 
     key: str
     params: Gcra
-    now: int
-    token: str = ""
-    token_ttl: int = 0
 
 
 class TakeLock(_Effect, tag="lock"):
     """A singleton lock (section 4.9) for this run. Wins if it is free; a lock is free when its holder has
-    ended.
+    ended or was evicted.
+
+    With ``evict``, a holder of an earlier ``order`` is evicted as by `Evict`, and ``evict`` queued for it:
+    the store gives that item the holder's run and job id.
     """
 
     key: str
+    order: str
+    evict: Item | None = None
 
 
 class CreateRun(_Effect, tag="create"):
-    """Begin a run. Wins, and claims ``run.key`` until ``key_until``, if the key is unclaimed and the run id
-    unused.
+    """Begin a run. Wins if the run id is unused and, with ``claim`` ms, the key is unclaimed; it then claims
+    ``run.key`` for so long.
     """
 
     run: Run
-    key_until: int
+    claim: int = 0
 
 
 class Collect(_Effect, tag="collect"):
@@ -74,9 +111,9 @@ class Collect(_Effect, tag="collect"):
     ``item.payload`` is a JSON array of encoded events. A collector closes when its item is leased, or when it
     is full; the next event then opens another. Wins if the event was taken in.
 
-    ``last``: keep only the newest by ``ts`` (debounce); the item moves to ``item.due``, at most to ``opened +
-    bound`` if bound > 0. Otherwise all are kept (batch), and the item is due at once when there are
-    ``max_size`` events or ``max_bytes``. A ``token`` seen within ``token_ttl`` ms loses.
+    ``last``: keep only the newest by ``ts`` (debounce); the item moves to ``item.due``, at most to the time
+    of its opening and ``bound`` if bound > 0. Otherwise all are kept (batch), and the item is due at once
+    when there are ``max_size`` events or ``max_bytes``.
     """
 
     key: str
@@ -84,13 +121,10 @@ class Collect(_Effect, tag="collect"):
     partition: Partition
     event: bytes
     ts: int
-    now: int
     last: bool = False
     bound: int = 0
     max_size: int = 0
     max_bytes: int = 0
-    token: str = ""
-    token_ttl: int = 0
 
 
 # -- the queue --
@@ -103,6 +137,12 @@ class Enqueue(_Effect, tag="enqueue"):
 
     item: Item
     partition: Partition | None = None  # None: the run's own, by the item's kind
+
+
+class EnqueueFirst(_Effect, tag="first"):
+    """[run] Queue the first of these items whose job id was never used in this run. Wins if there is one."""
+
+    items: list[Item]
 
 
 class Drop(_Effect, tag="drop"):
@@ -127,14 +167,14 @@ class Retry(_Effect, tag="retry"):
 
 class ResetAttempts(_Effect, tag="reset"):
     """[run] Checkpointed progress: ``job``, if still leased under ``epoch``, has attempt 0 from now on, and
-    its lease is extended to ``until``.
+    its lease goes on for ``ms``.
 
     Wins if it is.
     """
 
     job: str
     epoch: int
-    until: int
+    ms: int
 
 
 # -- the run --
@@ -210,6 +250,15 @@ class TakePause(_Effect, tag="take"):
     id: str
 
 
+class Evict(_Effect, tag="evict"):
+    """[run] The run is to be cancelled: its queued items (leased ones excepted, until they complete), pauses
+    and lock are gone, and from now on it does not exist for any effect but those under the lease of ``item``,
+    which is queued to tell its end. Wins if it had neither ended nor been evicted.
+    """
+
+    item: Item
+
+
 class EndRun(_Effect, tag="end"):
     """[run] The run is over: its state, queued items (leased ones excepted, until they complete), pauses,
     capacity and lock are gone; its key stays claimed. Wins if it had not ended.
@@ -238,20 +287,25 @@ class Record(_Effect, tag="record"):
 
 class SetCrons(_Effect, tag="crons"):
     """Let the function's queued cron items be exactly these, by ``Item.name`` (the schedule's identity): an
-    existing one stays as it is.
+    existing one stays as it is. Loses if they were set for a newer ``version`` of the registry.
     """
 
     items: list[Item]
     partition: Partition
+    version: int
 
 
 Effect: TypeAlias = (
-    Unclaimed
+    Once
+    | Remember
+    | Recall
+    | Unclaimed
     | Admit
     | TakeLock
     | CreateRun
     | Collect
     | Enqueue
+    | EnqueueFirst
     | Drop
     | Complete
     | Retry
@@ -265,6 +319,7 @@ Effect: TypeAlias = (
     | PutPause
     | SignalTaken
     | TakePause
+    | Evict
     | EndRun
     | Emit
     | Record
@@ -274,15 +329,23 @@ Effect: TypeAlias = (
 
 class Lease(Struct, frozen=True, array_like=True, gc=False):
     """The fencing token of a leased item: a commit under it happens only while it is the newest lease of the
-    job.
+    function's job.
     """
 
+    fn: str
     job: str
     epoch: int
 
 
+def lease_of(item: Item) -> Lease:
+    """The lease under which an item was handed out."""
+    return Lease(item.fn, item.job, item.epoch)
+
+
 class Transition(Struct, omit_defaults=True, gc=False):
-    """Effects on one function (and at most one of its runs), to be committed at once."""
+    """Effects on one function (and at most one of its runs), to be committed at once. ``fn`` is never empty:
+    it is what a store finds the function's shard by.
+    """
 
     fn: str
     run: str
@@ -295,7 +358,7 @@ class Committed(Struct, gc=False):
 
     ``stale``: the lease was not the newest any more, and nothing was changed. ``won`` tells of each effect.
     ``next`` is the follow-up item, leased to the same worker in the same commit, when the caller asked to
-    take it.
+    take it; a commit that is repeated because its reply was lost is stale, and has it all the same.
     """
 
     won: list[bool]

@@ -17,6 +17,19 @@ DISCOVERY = "step"
 _encode = Encoder().encode
 
 
+def dispatch_id(item: Item) -> str:
+    """What an SDK gives back with the steps that it reports while its call goes on: the item and its lease,
+    since not every SDK gives back the generation.
+    """
+    return f"{item.job}@{item.epoch}"
+
+
+def dispatched(dispatch: str) -> tuple[str, int]:
+    """The job and the epoch in a `dispatch_id`; those of no item for what is none."""
+    job, _, epoch = dispatch.rpartition("@")
+    return (job, int(epoch)) if epoch.isdecimal() and len(epoch) < 16 else ("", 0)
+
+
 class CallRequest(Struct, gc=False):
     url: str
     body: bytes
@@ -48,6 +61,7 @@ def _body(run: Run, fn: Function, item: Item, request_id: str) -> bytes:
     use_api = b"true" if large else b"false"
     current = run.stack.index(item.outgoing) + 1 if item.outgoing in run.steps else 0
     job = _encode(item.job)
+    dispatch = _encode(dispatch_id(item))
     return b"".join(
         (
             b'{"ctx":{"attempt":%d' % item.attempt,
@@ -58,7 +72,7 @@ def _body(run: Run, fn: Function, item: Item, request_id: str) -> bytes:
             b'","generation_id":%d,"job_id":' % item.epoch,
             job,
             b',"max_attempts":%d,"qi_id":' % item.max_attempts,
-            job,
+            dispatch,
             b',"request_id":"',
             request_id.encode(),
             b'","run_id":"',

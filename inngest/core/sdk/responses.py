@@ -16,7 +16,7 @@ from inngest.core.json import border
 from inngest.core.json.jcs import InvalidJson
 from inngest.core.json.surrogates import whole
 from inngest.core.model.events import name_problem
-from inngest.core.policy import MAX_OPS, MAX_SIGNAL, MAX_STEP_ID
+from inngest.core.policy import BUSY_RETRY, MAX_OPS, MAX_SIGNAL, MAX_STEP_ID
 from inngest.core.sdk.options import check_headers, check_payload, check_texts
 from inngest.core.timing.durations import parse_http_retry_after
 
@@ -98,11 +98,19 @@ class Failure(Struct, gc=False):
     request_version: int | None = None
 
 
-Answer: TypeAlias = Reported | Returned | Failure
+class Busy(Struct, gc=False):
+    """Nobody was free to be called, and nobody was: that is no attempt. The same call is to be made again in
+    about ``retry_in`` ms.
+    """
+
+    retry_in: int = BUSY_RETRY
+
+
+Answer: TypeAlias = Reported | Returned | Failure | Busy
 
 
 def has_failed(answer: Answer) -> bool:
-    """Whether the call may have to be tried again."""
+    """Whether the call was made, and may have to be tried again."""
     if isinstance(answer, Reported):
         return any(step.op is Op.ERROR for step in answer.steps)
     return isinstance(answer, Failure)

@@ -10,9 +10,14 @@ HOUR = 60 * MINUTE
 DAY = 24 * HOUR
 YEAR = 365 * DAY
 
+_FIRST, _LAST = -62_135_596_800_000, 253_402_300_799_999
+"""The years 1 to 9999."""
+
 
 def rfc3339(ms: int) -> str:
-    """``2026-11-23T05:55:46.783Z``; without a fraction when there is none."""
-    seconds, rest = divmod(ms, SECOND)
+    """``2026-11-23T05:55:46.783Z``; without a fraction when there is none. A time that cannot be written so
+    is told as the nearest that can: one of an application's own making must not fail a list.
+    """
+    seconds, rest = divmod(min(max(ms, _FIRST), _LAST), SECOND)
     text = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
     return f"{text}.{rest:03d}Z" if rest else f"{text}Z"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from inngest.drivers.http.client import HttpClient
 from inngest.drivers.http.connection import HttpResponse
 from inngest.drivers.http.errors import (
+    AnswerLost,
     HttpClientClosed,
     HttpError,
     HttpProtocolError,
@@ -20,6 +21,7 @@ from inngest.drivers.http.target import Target
 
 __all__ = [
     "CLIENT_HEADERS",
+    "AnswerLost",
     "HttpClient",
     "HttpClientClosed",
     "HttpError",

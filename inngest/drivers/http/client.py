@@ -67,8 +67,8 @@ class HttpClient:
 
         ``timeout`` in seconds covers everything: the queue, connecting, redirects, and the response to its
         last byte. Redirects (301, 302, 307, 308) repeat method, headers and body; credentials stay with their
-        origin. A request is sent a second time when a kept connection turns out to be closed, see
-        :meth:`_exchange`.
+        origin. A request is sent a second time when a kept connection turns out to have been closed before
+        it, see :meth:`_exchange`.
 
         Raises InvalidHeader before anything is sent, UnsupportedUrl then or for a redirect; HttpUnreachable,
         HttpTimeout, HttpProtocolError, HttpTooLarge, TooManyRedirects, HttpClientClosed. Cancellation closes
@@ -102,10 +102,9 @@ class HttpClient:
     ) -> HttpResponse:
         """One request and its response, on a kept connection if there is one.
 
-        A peer may close an idle connection in the moment we write to it. If a *reused* connection ends before
-        any byte of a response, the request is sent once more, on a new one. The peer may have run the first
-        one all the same: that is safe here because calls are at-least-once by contract and steps are
-        idempotent by their ids.
+        A peer may close an idle connection while we are about to write to it. If it is certain that it did
+        so before it had anything of the request, this is sent once more, on a new connection. If it had, it
+        may have run: that is an attempt, which only the caller may repeat.
         """
         head = encode_head(method, target, headers, len(body))
         head_only = method == "HEAD"

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import math
+import select
+import sys
+import termios
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Protocol, cast
@@ -13,6 +17,7 @@ from msgspec import Struct
 
 from inngest.drivers.http.decoding import Decoder, DecodingError, decoder_for
 from inngest.drivers.http.errors import (
+    AnswerLost,
     HttpClientClosed,
     HttpError,
     HttpProtocolError,
@@ -103,7 +108,10 @@ class Connection(asyncio.Protocol):
         "_overhead",
         "_owner",
         "_parser",
+        "_poll",
+        "_refused",
         "_seconds",
+        "_size",
         "_status",
         "_target",
         "_timer",
@@ -128,6 +136,9 @@ class Connection(asyncio.Protocol):
         """At rest between two messages, and good for another one."""
         self._closing = False
         self._used = False
+        self._poll: select.poll | None = None
+        self._size = 0  # of the request
+        self._refused = False  # the peer has accepted nothing of it
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
         self._deadline = math.inf
@@ -156,13 +167,15 @@ class Connection(asyncio.Protocol):
     def send(
         self, head: bytes, body: bytes, target: Target, *, head_only: bool, deadline: float, seconds: float
     ) -> asyncio.Future[HttpResponse]:
-        """Write a request; the future gets the response, or one of the errors of this package.
+        """Write a request; the future gets the response, or one of the errors of this package:
+        `StaleConnection` if the request can be sent again on another connection, `AnswerLost` if it may have
+        been handled.
 
         ``head_only`` is for HEAD. ``deadline`` is on the loop's clock; ``seconds`` is the whole time-out it
         stands for.
         """
         future: asyncio.Future[HttpResponse] = self._loop.create_future()
-        if self._closing:
+        if self._closing or (self._used and self._has_ended()):
             future.set_exception(
                 StaleConnection(self._where, "the connection closed before the request was sent")
             )
@@ -175,12 +188,43 @@ class Connection(asyncio.Protocol):
         self._deadline = deadline
         if deadline < self._timer_at:
             self._move_timer()
+        self._size = len(head) + len(body)
+        self._refused = False
         if len(body) < _JOIN_BYTES:
             self._transport.write(head + body)
         else:
             self._transport.write(head)
             self._transport.write(body)
         return future
+
+    def _has_ended(self) -> bool:
+        """Whether an idle connection is at its end although the loop has not come to hear of it: then the
+        peer closed it before there was a request. Whatever else it may have to say, nobody asked for.
+        """
+        if self._transport.is_closing():
+            return True
+        if self._poll is None:
+            self._poll = select.poll()
+            self._poll.register(self._transport.get_extra_info("socket").fileno(), select.POLLIN)
+        if not self._poll.poll(0):
+            return False
+        self._closing = True
+        self._transport.abort()
+        return True
+
+    def _is_refused(self) -> bool:
+        """Whether the peer's system has accepted not one byte of the request, by what is unacknowledged of
+        what was handed to ours. Only while the socket is open; False if it cannot be told.
+        """
+        sock = self._transport.get_extra_info("socket")
+        if sock is None or self._target.scheme == "https":  # whose records are longer than what is in them
+            return False
+        try:
+            answer = fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4))
+        except OSError:
+            return False
+        handed_over = self._size - self._transport.get_write_buffer_size()
+        return int.from_bytes(answer, sys.byteorder) == handed_over
 
     def park(self) -> None:
         """Start to count idle time."""
@@ -226,6 +270,9 @@ class Connection(asyncio.Protocol):
     def eof_received(self) -> None:
         if self._future is not None and self._until_close:
             self._finish()
+        if self._future is not None and self._used and not self._answered:
+            # The peer took a kept connection for idle, while the request was on its way.
+            self._refused = self._is_refused()
         # The transport closes itself now.
         self._closing = True
         self.ready = False
@@ -234,15 +281,14 @@ class Connection(asyncio.Protocol):
         self._closing = True
         if self._future is not None:
             why = f" ({exc})" if exc else ""
+            kind: type[HttpProtocolError] = AnswerLost
             if self._answered:
-                error = HttpProtocolError(
-                    self._where, f"the connection closed in the middle of the response{why}"
-                )
-            elif self._used:
-                error = StaleConnection(self._where, f"the kept connection was closed{why}")
+                when = "in the middle of the response"
+            elif self._refused:
+                kind, when = StaleConnection, "before the request came"
             else:
-                error = HttpProtocolError(self._where, f"the connection closed before a response{why}")
-            self._fail(error)
+                when = "before an answer came"
+            self._fail(kind(self._where, f"the connection was closed {when}{why}"))
         self.ready = False
         self._drop_timer()
         self._owner.closed(self)

@@ -82,6 +82,7 @@ class Dialer:
         if known is None or known[0] <= loop.time():
             self._prune(loop.time())
             lookup = loop.create_task(_look_up(loop, host))
+            lookup.add_done_callback(_heard)
             known = self._resolved[host] = loop.time() + DNS_CACHE_SECONDS, lookup
         try:
             # Shielded: one caller's cancellation is not the others'.
@@ -94,6 +95,12 @@ class Dialer:
     def _prune(self, now: float) -> None:
         if len(self._resolved) >= _DNS_CACHE_ENTRIES:
             self._resolved = {host: entry for host, entry in self._resolved.items() if entry[0] > now}
+
+
+def _heard(lookup: asyncio.Task[list[str]]) -> None:
+    """Those who wait for a look-up are told of its error; there may be nobody left."""
+    if not lookup.cancelled():
+        lookup.exception()
 
 
 async def _look_up(loop: asyncio.AbstractEventLoop, host: str) -> list[str]:

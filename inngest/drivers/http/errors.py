@@ -41,8 +41,14 @@ class HttpProtocolError(HttpError):
         self.reason = reason
 
 
+class AnswerLost(HttpProtocolError):
+    """The connection ended after the request had been written and before its answer came in full: the peer
+    may have done what it was asked for.
+    """
+
+
 class StaleConnection(HttpProtocolError):
-    """The connection was closed before the request, or a kept one before any byte of response."""
+    """The connection ended before the peer accepted anything of the request: it can be sent again."""
 
 
 class HttpTooLarge(HttpError):

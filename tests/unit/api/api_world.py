@@ -6,10 +6,10 @@ import io
 from dataclasses import dataclass
 from typing import Any
 
+import builders
 import msgspec
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
-from msgspec import Raw
 
 from inngest.api.context import ApiContext
 from inngest.api.cors import cors
@@ -22,13 +22,14 @@ from inngest.core.decisions.advance import advance
 from inngest.core.decisions.draft import Call
 from inngest.core.decisions.moment import Moment
 from inngest.core.decisions.schedule import schedule
-from inngest.core.model.events import Event
+from inngest.core.model.events import FINISHED, Event, decode_event
 from inngest.core.model.functions import App, Function, Trigger
 from inngest.core.model.ids import UlidFactory, app_uuid, function_uuid
-from inngest.core.model.runs import Leased, Queue
+from inngest.core.model.runs import Leased, Queue, Run
 from inngest.core.model.transition import CreateRun
 from inngest.core.sdk.responses import Failure, Reported, Returned, Step, error_object, read_steps
 from inngest.services.registry import RegistryCache
+from inngest.services.runner import Runner
 
 T0 = 1_790_000_000_000
 APP = App(id=app_uuid("shop"), name="shop", url="http://localhost:3000/api/inngest", sdk_language="py")
@@ -53,7 +54,7 @@ class Sync:
 class World:
     def __init__(self, **context: Any) -> None:
         self.now = T0
-        self.engine = MemoryEngineStore()
+        self.engine = MemoryEngineStore(self.clock)
         self.stream = MemoryEventStream()
         self.data = MemoryDataStore()
         self.registry = RegistryCache(self.engine)
@@ -71,6 +72,10 @@ class World:
             version="1.2.3",
             **context,
         )
+        runtime = builders.memory_runtime(
+            self.engine, stream=self.stream, data=self.data, registry=self.registry, new_id=ids.new
+        )
+        self.runner = Runner(runtime)
         self.client: TestClient[web.Request, web.Application]
 
     def clock(self) -> int:
@@ -118,7 +123,7 @@ class World:
 
     def event(self, name: str = "order/placed", data: bytes = b'{"n":1}', **fields: Any) -> Event:
         internal = self.ctx.new_id()
-        return Event(id=internal, name=name, ts=self.now, received=self.now, data=Raw(data), **fields)
+        return builders.event(name, data, internal, at=self.now, **fields)
 
     async def start(self, event: Event | None = None) -> str:
         """A run of ORDER for an event, which is stored."""
@@ -131,7 +136,7 @@ class World:
         return created.run.id
 
     async def lease(self) -> Leased:
-        work = await self.engine.lease(Queue.EXECUTOR, 1, self.now, self.now + 60_000)
+        work = await self.engine.lease(Queue.EXECUTOR, 1, 60_000, "worker")
         return work.items[0]
 
     async def call(self, answer: Returned | Reported | Failure) -> None:
@@ -144,10 +149,32 @@ class World:
         await self.engine.commit([transition])
         await self.index()
 
+    async def state(self, run: str) -> Run | None:
+        """Of a run of ORDER."""
+        return await self.engine.run(ORDER.id, run)
+
+    async def runs(self) -> list[str]:
+        """The runs of ORDER that have not ended."""
+        return [run.id for run in (await self.engine.runs(ORDER.id, 0, 1 << 60, "", 100)).found]
+
+    async def work_off(self) -> None:
+        """What runners do with the items that are due."""
+        await builders.work_off(self.runner)
+        await self.index()
+
+    async def derive(self) -> None:
+        """What runners do when the registry has changed."""
+        await self.runner._derive()
+
+    async def ended(self) -> list[str]:
+        """The runs of which an end was told to functions."""
+        events = [decode_event(raw) for raw in (await self.engine.events.take(1000)).entries]
+        return [event.value["data"]["run_id"] for event in events if event.name == FINISHED]
+
     async def index(self) -> None:
-        box = await self.engine.outbox_history(1000)
+        box = await self.engine.history.take(1000)
         await self.data.put_history(box.entries)
-        await self.engine.ack_history(box.token)
+        await self.engine.history.ack(box.token)
 
 
 def returned(value: object) -> Returned:

@@ -9,7 +9,7 @@ import pytest
 from api_world import World
 
 from inngest.api.routes import core_routes
-from inngest.core.errors import StoreUnavailable
+from inngest.core.errors import StoreRefused, StoreUnavailable
 from inngest.core.sdk.signing import hashed_key
 
 KEY = "signkey-test-" + "ab" * 32
@@ -129,6 +129,18 @@ async def test_a_store_that_is_down_is_a_503(world: World, monkeypatch: pytest.M
     monkeypatch.setattr(world.data, "events", down)
     status, body = await world.ask("GET", "/v1/events")
     assert (status, body["status"]) == (503, 503)
+    assert "secret" not in body["error"]
+    async with world.client.get("/v1/events") as answer:
+        assert answer.headers["Retry-After"] == "1"
+
+
+async def test_what_a_store_refuses_is_a_400(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def down(*_: object, **__: object) -> None:
+        raise StoreRefused("redis://secret@host refused")
+
+    monkeypatch.setattr(world.data, "events", down)
+    status, body = await world.ask("GET", "/v1/events")
+    assert (status, body["status"]) == (400, 400)
     assert "secret" not in body["error"]
 
 

@@ -10,6 +10,7 @@ from inngest.core.decisions.advance import begin
 from inngest.core.decisions.moment import Moment
 from inngest.core.model.history import What
 from inngest.core.model.runs import Kind, Leased, RunStatus
+from inngest.core.sdk.calls import dispatch_id
 
 UNKNOWN = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 
@@ -25,7 +26,7 @@ async def report(world: World, leased: Leased, *ops: dict[str, Any], **changes: 
     body = {
         "run_id": item.run,
         "fn_id": item.fn,
-        "qi_id": item.job,
+        "qi_id": dispatch_id(item),
         "generation_id": item.epoch,
         "steps": list(ops),
         **changes,
@@ -37,11 +38,11 @@ async def test_reported_steps_are_kept(world: World) -> None:
     leased = await calling(world)
     junk = {"rawArgs": [], "mode": "sync", "timing": {"a": T0 * 1_000_000, "b": 5_000_000}}
     assert (await report(world, leased, step_run("one", 1, **junk), step_run("two", None)))[0] == 200
-    run = await world.engine.run(leased.item.run)
+    run = await world.state(leased.item.run)
     assert run is not None
     assert run.steps == {"id-one": b'{"data":1}', "id-two": b'{"data":null}'}
     await world.index()
-    history = await world.data.history(run.id)
+    history = (await world.data.history([run.id]))[run.id]
     assert [entry.name for entry in history if entry.what is What.ATTEMPT] == ["one", "two"]
 
 
@@ -50,7 +51,7 @@ async def test_a_report_that_is_repeated_changes_nothing(world: World) -> None:
     world.ctx.limits.set_max_steps(ORDER.id, 1)
     for value in (1, 2):
         assert (await report(world, leased, step_run("one", value)))[0] == 200
-    run = await world.engine.run(leased.item.run)
+    run = await world.state(leased.item.run)
     assert run is not None
     assert run.steps == {"id-one": b'{"data":1}'}
 
@@ -60,13 +61,14 @@ async def test_the_lease_and_the_attempts_begin_anew(world: World) -> None:
     world.now += 59_000
     assert (await report(world, leased, step_run("one", 1)))[0] == 200
     world.now += 20_000
-    work = await world.engine.lease(leased.item.queue, 1, world.now, world.now + 1)
+    work = await world.engine.lease(leased.item.queue, 1, 1, "other")
     assert work.items == []
 
 
 async def test_a_stale_call_is_told_so(world: World) -> None:
     leased = await calling(world)
-    for changes in ({"generation_id": leased.item.epoch + 1}, {"qi_id": "another"}):
+    job, epoch = leased.item.job, leased.item.epoch
+    for changes in ({"qi_id": f"{job}@{epoch + 1}"}, {"qi_id": "another@1"}, {"qi_id": job}, {"qi_id": ""}):
         status, body = await report(world, leased, step_run("one", 1), **changes)
         assert (status, body["status"]) == (409, 409)
     world.now += 61_000
@@ -76,9 +78,12 @@ async def test_a_stale_call_is_told_so(world: World) -> None:
     assert (await report(world, again, step_run("one", 1)))[0] == 200
 
 
-async def test_the_go_sdk_names_no_generation(world: World) -> None:
+async def test_the_go_sdk_names_no_generation_and_is_fenced_all_the_same(world: World) -> None:
     leased = await calling(world)
     assert (await report(world, leased, step_run("one", 1), generation_id=None))[0] == 200
+    world.now += 61_000
+    await world.lease()
+    assert (await report(world, leased, step_run("two", 1), generation_id=None))[0] == 409
 
 
 @pytest.mark.parametrize(
@@ -94,7 +99,7 @@ async def test_what_is_no_finished_step_is_refused(world: World, op: Any) -> Non
     leased = await calling(world)
     status, body = await report(world, leased, step_run("one", 1), op)
     assert (status, body["status"]) == (400, 400)
-    run = await world.engine.run(leased.item.run)
+    run = await world.state(leased.item.run)
     assert run is not None
     assert run.steps == {}
 
@@ -112,7 +117,7 @@ async def test_what_is_too_large_is_refused(world: World) -> None:
 async def test_a_run_that_is_no_more_takes_nothing(world: World) -> None:
     leased = await calling(world)
     path = f"/v1/checkpoint/{UNKNOWN}/async"
-    assert (await world.ask("POST", path, {"qi_id": leased.item.job, "steps": []}))[0] == 404
+    assert (await world.ask("POST", path, {"qi_id": dispatch_id(leased.item), "steps": []}))[0] == 404
     await world.ask("DELETE", f"/v1/runs/{leased.item.run}")
     await world.index()
     assert (await report(world, leased, step_run("one", 1)))[0] == 410
@@ -137,10 +142,10 @@ async def test_the_first_report_tells_that_the_run_has_begun(
     record = await world.data.run(leased.item.run)
     assert record is not None
     assert (record.status, record.started) == (RunStatus.RUNNING, started)
-    timers = [i for i in await world.engine.items(leased.item.run) if i.kind is Kind.FINISH_TIMEOUT]
+    timers = [i for i in await world.engine.items(ORDER.id, leased.item.run) if i.kind is Kind.FINISH_TIMEOUT]
     assert [timer.due for timer in timers] == [started + 60_000]
     # The executor died: that the call is made again is no late start.
-    run = await world.engine.run(leased.item.run)
+    run = await world.state(leased.item.run)
     assert run is not None
     assert begin(run, limited, leased.item, Moment(now=world.now + 5_000, new_id=world.ctx.new_id)) is None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -11,6 +12,8 @@ import msgspec
 import pytest
 from aiohttp import FormData, web
 from aiohttp.test_utils import TestClient, TestServer
+from streams import events_of
+from structlog.testing import capture_logs
 
 from inngest.api.cors import cors
 from inngest.api.errors import json_errors
@@ -33,7 +36,7 @@ class Entrance:
     ) -> None:
         self.stream = stream or MemoryEventStream(("runner",))
         ids = UlidFactory(clock=lambda: NOW, random_bytes=lambda count: bytes(count))
-        api = EventApi(
+        self.api = EventApi(
             self.stream,
             clock=lambda: NOW,
             new_id=ids.new,
@@ -43,7 +46,7 @@ class Entrance:
             max_body=MAX_BODY,
         )
         app = web.Application(middlewares=[cors, json_errors], client_max_size=MAX_BODY)
-        app.add_routes(api.routes())
+        app.add_routes(self.api.routes())
         self.client = TestClient(TestServer(app))
 
     async def post(self, body: Any, path: str = "/e/key", **headers: str) -> tuple[int, Any]:
@@ -55,7 +58,7 @@ class Entrance:
 
     async def kept(self) -> list[Event]:
         delivery = await self.stream.fetch("runner", 10_000, 0)
-        return delivery.events if delivery is not None else []
+        return events_of(delivery) if delivery is not None else []
 
 
 @pytest.fixture
@@ -187,17 +190,60 @@ async def test_webhooks_may_send_forms(entrance: Entrance) -> None:
 
 
 class _Down(MemoryEventStream):
-    async def publish(self, events: Sequence[Event]) -> None:
-        raise StoreUnavailable("the disk is full")
+    down = True
+
+    async def publish(self, bodies: Sequence[bytes]) -> None:
+        if self.down:
+            raise StoreUnavailable("the disk is full")
+        await super().publish(bodies)
 
 
 async def test_what_the_stream_does_not_take_is_not_accepted() -> None:
     entrance = Entrance(stream=_Down())
     async with entrance.client:
         status, answer = await entrance.post({"name": "a"})
+        async with entrance.client.post("/e/key", json={"name": "a"}) as response:
+            assert response.headers["Retry-After"] == "1"
     assert (status, answer["ids"]) == (503, [])
     assert "try again" in answer["error"]
     assert "disk" not in answer["error"], "what is wrong inside is for the log"
+
+
+class _Narrow(MemoryEventStream):
+    largest = 200
+
+
+@pytest.mark.parametrize("before", [[], [{"name": "small"}]])
+async def test_what_is_too_large_for_the_stream_is_refused_whole(before: list[Any]) -> None:
+    entrance = Entrance(stream=_Narrow(("runner",)))
+    async with entrance.client:
+        status, answer = await entrance.post([*before, {"name": "large", "id": "i" * 200}])
+        assert (status, answer["ids"]) == (413, [])
+        (size,) = re.findall(r"is over the max size: (\d+) bytes as it is stored", answer["error"])
+        assert int(size) > 300
+        assert "takes 200" in answer["error"]
+        assert await entrance.kept() == []
+        assert entrance.api.intake.refused["size"] == 1
+        assert entrance.api.intake.events == 0
+        status, _ = await entrance.post({"name": "small"})
+        assert status == 200
+
+
+async def test_that_events_are_not_accepted_is_told_when_it_begins_and_when_it_ends() -> None:
+    stream = _Down()
+    entrance = Entrance(stream=stream)
+    async with entrance.client:
+        with capture_logs() as logs:
+            for _ in range(5):
+                await entrance.post({"name": "a"})
+            stream.down = False
+            for _ in range(2):
+                assert (await entrance.post({"name": "a"}))[0] == 200
+    assert [(line["event"], line.get("requests")) for line in logs] == [
+        ("events are not accepted", None),
+        ("events are accepted again", 5),
+    ]
+    assert logs[0]["error"] == "the disk is full"
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 from api_world import APP, ORDER, T0, Sync, World, failed, reported, returned, step_run
+from streams import events_of
 
 from inngest.core.model.events import INVOKED
-from inngest.core.model.ids import hashed_step_id
+from inngest.core.model.ids import hashed_step_id, is_ulid
 from inngest.core.model.runs import RunStatus
 from inngest.core.timing.times import rfc3339
 
@@ -390,7 +391,7 @@ async def test_a_run_is_cancelled(world: World) -> None:
     run = await world.start()
     mutation = "mutation C($id: ULID!) { cancelRun(runID: $id) { id status } }"
     assert (await world.query(mutation, id=run))["cancelRun"] == {"id": run, "status": "CANCELLED"}
-    assert await world.engine.run(run) is None
+    assert await world.state(run) is None
     assert await world.error(mutation, id=UNKNOWN) == "Run not found"
 
 
@@ -398,8 +399,7 @@ async def test_a_function_is_invoked(world: World) -> None:
     mutation = "mutation I($d: Map) { invokeFunction(functionSlug: %s, data: $d, user: {id: 1}) }"
     assert await world.query(mutation % '"shop-order"', d={"k": [1]}) == {"invokeFunction": True}
     delivery = await world.stream.fetch("runner", 10, 0)
-    assert delivery is not None
-    (event,) = delivery.events
+    (event,) = events_of(delivery)
     assert (event.name, event.value["data"]["k"], event.value["user"]) == (INVOKED, [1], {"id": 1})
     assert "nope" in await world.error(mutation % '"nope"')
 
@@ -410,7 +410,7 @@ async def test_a_run_is_repeated(world: World) -> None:
     await world.call(returned(1))
     found = await world.query("mutation R($id: ULID!) { rerun(runID: $id) }", id=run)
     again = found["rerun"]
-    state = await world.engine.run(again)
+    state = await world.state(again)
     assert state is not None
     assert (state.original, state.event_ids, state.events) == (run, [event.id], [event.payload])
     await world.index()
@@ -434,10 +434,16 @@ async def test_a_run_is_repeated_from_a_step(world: World) -> None:
     await world.call(reported(step_run("c", 3)))
     await world.call(returned("end"))
     again = (await world.query(RERUN_FROM, id=run, s="id-b"))["rerun"]
-    state = await world.engine.run(again)
+    state = await world.state(again)
     assert state is not None
     assert state.steps == {"id-a": b'{"data":1}', "z": b"null"}
     assert state.stack == ["id-a", "z"]
+    await world.index()
+    told = await world.data.history([run, again])
+    ids = [entry.id for entries in told.values() for entry in entries]
+    assert len(told[again]) > 3
+    assert all(map(is_ulid, ids))
+    assert len(set(ids)) == len(ids)
     await world.index()
     trace = (await world.query(RUN, id=again))["run"]["trace"]
     assert [(span["stepID"], span["stepOp"], span["status"]) for span in trace["childrenSpans"]] == [

@@ -3,11 +3,12 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import builders
 import msgspec
 import pytest
 from aiohttp import web
@@ -18,17 +19,16 @@ from inngest.backends.memory.engine import MemoryEngineStore
 from inngest.core.errors import StoreUnavailable
 from inngest.core.model.functions import App, Function
 from inngest.core.model.ids import UlidFactory, app_uuid, function_uuid
-from inngest.core.model.runs import Item, Queue
-from inngest.core.model.transition import Lease
+from inngest.core.model.runs import Item
 from inngest.core.sdk.registration import parse_registration
 from inngest.core.sdk.signing import hashed_key
-from inngest.ports.engine import Registry
+from inngest.ports.engine import Registered
+from inngest.services.runner import Runner
 
 BODIES: dict[str, dict[str, Any]] = json.loads(
     (Path(__file__).parents[1] / "core" / "registration_bodies.json").read_text(encoding="utf-8")
 )
 NOW = 1_700_000_000_000
-YEAR = 366 * 86_400_000
 KEY = "signkey-test-0123456789abcdef"
 
 
@@ -42,7 +42,7 @@ class CountingEngine(MemoryEngineStore):
         self.writes += 1
         await super().put_app(app, functions)
 
-    async def registry(self) -> Registry:
+    async def registry(self) -> Registered:
         if self.down:
             raise StoreUnavailable("connection refused")
         return await super().registry()
@@ -50,23 +50,24 @@ class CountingEngine(MemoryEngineStore):
 
 @dataclass
 class Context:
-    engine: CountingEngine = field(default_factory=CountingEngine)
     signing_keys: Sequence[str] = ()
     dev: bool = True
     now: int = NOW
 
     def __post_init__(self) -> None:
+        self.engine = CountingEngine(self.clock)
         self.new_id = UlidFactory(clock=self.clock, random_bytes=lambda n: b"r" * n).new
+        self.runtime = builders.memory_runtime(self.engine, new_id=self.new_id)
+        self.runner = Runner(self.runtime)
 
     def clock(self) -> int:
         return self.now
 
     async def cron_items(self) -> list[Item]:
-        """The cron items that are queued, which they stay."""
-        work = await self.engine.lease(Queue.RUNNER, 100, NOW + YEAR, NOW + YEAR + 1)
-        items = [leased.item for leased in work.items]
-        await self.engine.hand_back([Lease(item.job, item.epoch) for item in items], NOW + YEAR)
-        return items
+        """The cron items that are queued, as a runner has derived them from what is registered."""
+        await self.runtime.registry.refresh()
+        await self.runner._derive()
+        return [entry.item for entry in self.engine._state.entries.values()]
 
     async def crons(self) -> list[str]:
         """The functions they belong to, by slug."""
@@ -184,10 +185,10 @@ async def test_a_repeated_sync_leaves_crons_as_they_are(ctx: Context) -> None:
     assert [item.job for item in await ctx.cron_items()] == before
 
 
-async def test_an_unchanged_sync_brings_back_a_lost_cron(ctx: Context) -> None:
+async def test_what_is_registered_has_its_crons_whoever_wrote_it(ctx: Context) -> None:
     registration = parse_registration(body(fn("a", "0 * * * *")))
     await ctx.engine.put_app(msgspec.structs.replace(registration.app, synced=1), registration.functions)
-    assert await ctx.crons() == []
+    assert await ctx.crons() == ["a"]
     assert not await sync(ctx, fn("a", "0 * * * *"))
     assert await ctx.crons() == ["a"]
 

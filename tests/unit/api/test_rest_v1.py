@@ -59,7 +59,8 @@ async def test_a_bulk_cancellation_may_be_a_little_ahead(world: World) -> None:
         run = await world.start()
         asked = {"app_id": "shop", "function_id": "shop-order", "started_before": rfc3339(T0 + ahead)}
         assert (await world.ask("POST", "/v1/cancellations", asked))[0] == status
-        assert (await world.engine.run(run) is None) == (status == 200)
+        await world.work_off()
+        assert (await world.state(run) is None) == (status == 200)
 
 
 async def test_events_are_listed_by_the_time_of_receipt(world: World) -> None:
@@ -147,7 +148,7 @@ async def test_an_unknown_run_is_not_found(world: World) -> None:
 async def test_a_run_is_cancelled_once(world: World) -> None:
     run = await world.start()
     assert await world.ask("DELETE", f"/v1/runs/{run}") == (200, None)
-    assert await world.engine.run(run) is None
+    assert await world.state(run) is None
     await world.index()
     record = await world.data.run(run)
     assert record is not None
@@ -223,9 +224,12 @@ async def test_a_bulk_cancellation_takes_what_matches_in_its_window(world: World
         asked["started_before"],
         asked["if"],
     )
-    left = [run.id for run in await world.engine.runs(ORDER.id, 0, 1 << 60)]
-    assert left == [early, spared, late]
-    assert chosen not in left
+    assert chosen in await world.runs(), "runners carry it out"
+    await world.work_off()
+    assert await world.runs() == [early, spared, late]
+    record = await world.data.run(chosen)
+    assert record is not None
+    assert record.status is RunStatus.CANCELLED
 
     _, listed = await world.ask("GET", "/v1/cancellations")
     assert listed["data"] == [shown]
@@ -253,8 +257,31 @@ async def test_a_bad_bulk_cancellation_cancels_nothing(
     answer, body = await world.ask("POST", "/v1/cancellations", asked)
     assert (answer, body["status"]) == (status, status)
     assert message in body["error"]
-    assert len(await world.engine.runs(ORDER.id, 0, 1 << 60)) == 1
-    assert await world.data.cancellations() == []
+    await world.work_off()
+    assert len(await world.runs()) == 1
+    assert await world.engine.cancellations() == []
+
+
+async def test_a_bulk_cancellation_goes_through_any_number_of_runs_and_is_told_once_of_each(
+    world: World,
+) -> None:
+    started = [await world.start() for _ in range(250)]
+    asked = {"app_id": "shop", "function_id": "order", "started_before": rfc3339(T0)}
+    assert (await world.ask("POST", "/v1/cancellations", asked))[0] == 200
+    await world.work_off()
+    assert await world.runs() == []
+    records = [await world.data.run(run) for run in started]
+    assert {record.status for record in records if record is not None} == {RunStatus.CANCELLED}
+    assert len(await world.ended()) == 250
+
+
+async def test_a_bulk_cancellation_that_is_taken_back_goes_no_further(world: World) -> None:
+    run = await world.start()
+    asked = {"app_id": "shop", "function_id": "order", "started_before": rfc3339(T0)}
+    _, body = await world.ask("POST", "/v1/cancellations", asked)
+    await world.ask("DELETE", f"/v1/cancellations/{body['data']['id']}")
+    await world.work_off()
+    assert await world.runs() == [run]
 
 
 # -- from applications --
@@ -266,7 +293,7 @@ async def test_a_signal_resumes_its_waiter(world: World) -> None:
     await world.call(reported(wait))
     status, body = await world.ask("POST", "/v1/signals", {"signal": "go", "data": {"n": 1}})
     assert (status, body["data"]) == (200, {"run_id": run})
-    state = await world.engine.run(run)
+    state = await world.state(run)
     assert state is not None
     assert json.loads(state.steps["s"]) == {"data": {"signal": "go", "data": {"n": 1}}}
     status, body = await world.ask("POST", "/v1/signals", {"signal": "go"})

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from itertools import count
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from inngest.core.sdk.traces import (
 )
 
 RUN = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
+IDS = map(str, count())
 
 
 def record(status: RunStatus = RunStatus.RUNNING, **fields: Any) -> RunRecord:
@@ -32,6 +34,7 @@ def attempt(
 ) -> History:
     fields.setdefault("name", step and step.upper())
     return History(
+        id=next(IDS),
         what=What.ATTEMPT,
         run=RUN,
         fn="fn",
@@ -46,11 +49,23 @@ def attempt(
 
 
 def waiting(step: str, op: str, *, at: int, **info: Any) -> History:
-    return History(what=What.WAITING, run=RUN, fn="fn", at=at, step=step, name=step.upper(), op=op, info=info)
+    return History(
+        id=next(IDS),
+        what=What.WAITING,
+        run=RUN,
+        fn="fn",
+        at=at,
+        step=step,
+        name=step.upper(),
+        op=op,
+        info=info,
+    )
 
 
 def resumed(step: str, *, at: int, value: bytes | None = None, **info: Any) -> History:
-    return History(what=What.RESUMED, run=RUN, fn="fn", at=at, step=step, value=value, info=info or None)
+    return History(
+        id=next(IDS), what=What.RESUMED, run=RUN, fn="fn", at=at, step=step, value=value, info=info or None
+    )
 
 
 def names(span: Span) -> list[tuple[str, str]]:

@@ -6,6 +6,7 @@ import json
 import pytest
 from api_world import APP, ORDER, T0, World, reported, returned, step_run
 from msgspec.structs import replace
+from streams import events_of
 
 from inngest.api.events import SEED
 from inngest.core.model.events import INVOKED
@@ -41,7 +42,7 @@ async def test_the_state_of_a_run_that_has_ended_is_gone(world: World) -> None:
 async def test_v0_cancels_a_run(world: World) -> None:
     run = await world.start()
     assert await world.ask("DELETE", f"/v0/runs/{run}") == (204, None)
-    assert await world.engine.run(run) is None
+    assert await world.state(run) is None
     assert (await world.ask("DELETE", f"/v0/runs/{UNKNOWN}"))[0] == 404
 
 
@@ -68,6 +69,8 @@ async def test_an_app_is_removed_by_its_url_and_its_schedules_stop(world: World)
     nightly = replace(ORDER, id="cron", slug="shop-nightly", triggers=[Trigger(cron="0 0 * * *")])
     await world.engine.put_app(APP, [ORDER, nightly])
     await world.registry.refresh()
+    await world.derive()
+    assert (await world.engine.stats()).queued == 1
     status, body = await world.ask("DELETE", "/fn/remove?url=http://nowhere/")
     assert (status, body["status"]) == (404, 404)
     url = "http://127.0.0.1:3000/api/inngest?fnId=x"
@@ -75,6 +78,7 @@ async def test_an_app_is_removed_by_its_url_and_its_schedules_stop(world: World)
     await world.registry.refresh()
     assert world.registry.apps[APP.id].archived
     assert all(fn.archived for fn in world.registry.functions.values())
+    await world.derive()
     assert (await world.engine.stats()).queued == 0
 
 
@@ -104,8 +108,7 @@ async def test_a_function_is_invoked_by_name(world: World) -> None:
     status, answer = await world.ask("POST", "/invoke/shop-order", body)
     assert status == answer["status"] == 200
     delivery = await world.stream.fetch("runner", 10, 0)
-    assert delivery is not None
-    (event,) = delivery.events
+    (event,) = events_of(delivery)
     assert (event.id, event.name, event.external_id, event.v) == (answer["id"], INVOKED, "mine", "2")
     assert event.value["data"] == {
         "k": 1,
@@ -128,6 +131,16 @@ async def test_a_function_is_invoked_without_a_payload(world: World) -> None:
     assert await world.stream.backlog("runner") == 1
 
 
+async def test_an_invocation_that_is_too_large_for_the_stream_is_refused(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(world.stream, "largest", 1000)
+    status, body = await world.ask("POST", "/invoke/shop-order", {"data": {"x": "y" * 1000}})
+    assert status == body["status"] == 413
+    assert "the event stream takes 1000" in body["error"]
+    assert await world.stream.backlog("runner") == 0
+
+
 @pytest.mark.parametrize(
     ("slug", "body", "status"),
     [
@@ -143,4 +156,4 @@ async def test_a_bad_invocation_is_refused(world: World, slug: str, body: bytes,
     assert (answer, told["status"]) == (status, status)
     assert told["error"]
     assert await world.stream.backlog("runner") == 0
-    assert await world.data.count_events(EventFilter(internal=True)) == 0
+    assert await world.data.events(EventFilter(internal=True), limit=9) == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,13 @@ from msgspec.structs import replace
 from sqlite_bench import Disk, sizes, snapshot, until
 
 from inngest.backends.memory.queue import Entry, State
+from inngest.backends.memory.state import EngineState
 from inngest.backends.sqlite import journal as journals
 from inngest.backends.sqlite.engine import SqliteEngineStore
 from inngest.backends.sqlite.journal import Journal
-from inngest.core.errors import StoreUnavailable
+from inngest.core.decisions.starting import eviction
+from inngest.core.errors import StoreRefused, StoreUnavailable, StoreUnusable
+from inngest.core.model.cancellations import Cancellation
 from inngest.core.model.functions import App, Concurrency, Function, Throttle
 from inngest.core.model.history import History, What
 from inngest.core.model.runs import (
@@ -32,6 +36,7 @@ from inngest.core.model.runs import (
     Queue,
     Run,
     RunStatus,
+    arrival,
     runner_items,
     signal_name,
     timeout_job,
@@ -50,8 +55,10 @@ from inngest.core.model.transition import (
     Emit,
     EndRun,
     Enqueue,
+    EnqueueFirst,
+    Evict,
     ForcePlan,
-    Lease,
+    Once,
     PutPause,
     Record,
     ResetAttempts,
@@ -61,8 +68,10 @@ from inngest.core.model.transition import (
     TakeLock,
     TakePause,
     Transition,
+    lease_of,
 )
 from inngest.core.timing import gcra
+from inngest.ports.engine import Take
 
 FN = "fn"
 HOUR = 3_600_000
@@ -87,7 +96,7 @@ class World:
         self._serial = 0
 
     async def open(self, path: Path) -> SqliteEngineStore:
-        store = SqliteEngineStore(Journal(path))
+        store = SqliteEngineStore(Journal(path), lambda: self.now)
         self.opened.append(store)
         await store.open()
         return store
@@ -123,17 +132,17 @@ class World:
 
     def creation(self, run: Run) -> list[Effect]:
         item = self.item(run.id, Kind.START, job=f"{run.id}:start")
-        return [CreateRun(run=run, key_until=self.now + HOUR), Enqueue(item=item, when=0)]
+        return [CreateRun(run=run, claim=HOUR), Enqueue(item=item, when=0)]
 
     async def commit(self, run: str, *effects: Effect, lease: Leased | None = None) -> list[bool]:
-        token = Lease(lease.item.job, lease.item.epoch) if lease is not None else None
+        token = lease_of(lease.item) if lease is not None else None
         (committed,) = await self.store.commit(
             [Transition(fn=FN, run=run, effects=list(effects), lease=token)]
         )
         return committed.won
 
     async def lease(self, queue: Queue = Queue.EXECUTOR) -> list[Leased]:
-        return (await self.store.lease(queue, 100, self.now, self.now + 30_000)).items
+        return (await self.store.lease(queue, 100, 30_000, "worker")).items
 
 
 @pytest.fixture
@@ -149,28 +158,46 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 
 def picture(store: SqliteEngineStore, now: int) -> dict[str, Any]:
     """All that is to survive, in comparable form."""
-    alive = store._states
-    entries = [e for e in store._entries.values() if not e.item.run or e.item.run in alive]
+    state = store._state
+    alive = state.runs
+    entries = [e for e in state.entries.values() if _goes_on(store, e.item)]
     indexed = [
         pause.id
-        for name in store._pauses._names.values()
+        for name in state.pauses._names.values()
         for bucket in [name.plain, *[b for values in name.paths.values() for b in values.values()]]
         for pause in bucket.values()
     ]
     return {
-        "registry": (store._apps, store._functions, store._version),
-        "runs": {run: replace(state.run, revision=0) for run, state in alive.items()},
-        "jobs": {run: state.jobs for run, state in alive.items()},
+        "registry": (state.apps, state.functions, state.version),
+        "runs": {run: replace(each.run, revision=0) for run, each in alive.items()},
+        "evicted": sorted(run for run, each in alive.items() if each.evicted),
+        "jobs": {run: each.jobs for run, each in alive.items() if not each.evicted},
         "items": {e.item.job: (replace(e.item, epoch=0, partition=""), _place(e)) for e in entries},
-        "of runs": {run: sorted(state.entries) for run, state in alive.items()},
-        "pauses": {run: state.pauses for run, state in alive.items() if state.pauses},
+        "of runs": {run: sorted(each.entries) for run, each in alive.items() if not each.evicted},
+        "pauses": {run: each.pauses for run, each in alive.items() if each.pauses},
         "indexed": sorted(indexed),
         "maps": {name: _valid(followed, now) for name, followed in store._maps.items()},
-        "locks": {key: run for key, run in store._locks.items() if run in alive},
-        "collectors": (store._collectors, store._collector_of),
-        "crons": {part: {n: e.item.job for n, e in c.items()} for part, c in store._crons.items() if c},
-        "outbox": (list(store._events), list(store._history)),
+        "locks": {key: holder for key, holder in state.locks.items() if state.alive(holder[0])},
+        "collectors": ({key: c.job for key, c in state.collectors.items()}, _collected(state)),
+        "crons": {part: {n: e.item.job for n, e in c.items()} for part, c in state.crons.items() if c},
+        "crons of": state.crons_version,
+        "seen": {fn: sorted(seen._keys) for fn, seen in state.seen.items() if seen},
+        "cancellations": state.cancellations,
+        "outbox": (list(state.events.slots), list(state.history.slots)),
     }
+
+
+def _goes_on(store: SqliteEngineStore, item: Item) -> bool:
+    """Leased items of runs that have ended, or are about to, are not handed out again."""
+    return (
+        not item.run
+        or store._state.alive(item.run)
+        or (item.kind is Kind.EVICT and item.run in store._state.runs)
+    )
+
+
+def _collected(state: EngineState) -> dict[str, tuple[bool, list[bytes], int]]:
+    return {job: (each.last, each.events, each.size) for job, each in state.collected.items()}
 
 
 def _place(entry: Entry) -> Partition:
@@ -192,7 +219,7 @@ class Chaos:
         self.leased: list[Leased] = []
 
     def runs(self) -> list[str]:
-        return list(self.world.store._states)
+        return list(self.world.store._state.runs)
 
     async def step(self) -> None:
         rng, world = self.rng, self.world
@@ -200,26 +227,27 @@ class Chaos:
         roll = rng.random()
         if roll < 0.2 or not self.runs():
             run = world.run(lock=rng.choice(("", "lock-a", "lock-b")))
-            locks: list[Effect] = [TakeLock(key=run.lock)] if run.lock else []
+            evict = rng.choice((None, eviction(FN, "", world.now)))
+            order = arrival(world.now, run.id)
+            locks: list[Effect] = [TakeLock(key=run.lock, order=order, evict=evict)] if run.lock else []
             begin = [Begin(at=world.now)] if rng.random() < 0.3 else []
             await world.commit(run.id, *world.creation(run), *locks, *begin, *self.some(run.id))
         elif roll < 0.35:
             queue = rng.choice((Queue.EXECUTOR, Queue.RUNNER))
-            self.leased += (
-                await world.store.lease(queue, rng.randint(1, 5), world.now, world.now + 9000)
-            ).items
+            self.leased += (await world.store.lease(queue, rng.randint(1, 5), 9000, "worker")).items
         elif roll < 0.6 and self.leased:
             leased = self.leased.pop(rng.randrange(len(self.leased)))
-            last = [Complete(), Retry(due=world.now + rng.choice((0, 4000)), attempt=1, payload=b"again")]
+            payload = b"again" if leased.item.run else None
+            last = [Complete(), Retry(due=world.now + rng.choice((0, 4000)), attempt=1, payload=payload)]
             await world.commit(leased.item.run, *self.some(leased.item.run), rng.choice(last), lease=leased)
         elif roll < 0.7:
             await self.without_run()
         elif roll < 0.75:
-            box, old = await world.store.outbox_events(rng.randint(1, 3)), await world.store.outbox_history(2)
-            if box.events:
-                await world.store.ack_events(box.token)
+            box, old = await world.store.events.take(rng.randint(1, 3)), await world.store.history.take(2)
+            if box.entries:
+                await world.store.events.ack(box.token)
             if old.entries and rng.random() < 0.5:
-                await world.store.ack_history(old.token)
+                await world.store.history.ack(old.token)
         else:
             run_id = rng.choice(self.runs())
             await world.commit(run_id, *self.some(run_id))
@@ -228,12 +256,14 @@ class Chaos:
         effects = [self.effect(run) for _ in range(self.rng.randint(0, 4))] if run else []
         if run and self.rng.random() < 0.12:
             effects.append(EndRun(status=RunStatus.COMPLETED))
+        elif run and self.rng.random() < 0.08:
+            effects.append(Evict(item=eviction(FN, run, self.world.now)))
         return effects
 
     def effect(self, run: str) -> Effect:
         rng, world = self.rng, self.world
         step = rng.choice("abcdef")
-        state = world.store._states.get(run)
+        state = world.store._state.runs.get(run)
         jobs = sorted(state.jobs) if state is not None else ["none"]
         kind = rng.choice((Kind.DISCOVER, Kind.PLAN, Kind.SLEEP, Kind.TIMEOUT))
         due = world.now + rng.choice((0, 3000, HOUR))
@@ -255,17 +285,18 @@ class Chaos:
             Enqueue(item=world.item(run, kind, due=due, score=due)),
             Enqueue(item=world.item(run, kind), partition=other),
             Discover(item=world.item(run, Kind.DISCOVER, job=f"{run}:discover:{step}")),
+            EnqueueFirst(items=[world.item(run, Kind.DISCOVER, job=f"{run}:{n}") for n in range(3)]),
             Drop(job=rng.choice(jobs or ["none"])),
             PutPause(
                 pause=pause, exclusive=rng.choice(("fail", "replace")) if name not in {"go", "stop"} else ""
             ),
             TakePause(id=pause.id),
             Emit(event=b"event"),
-            Record(entry=History(what=What.ATTEMPT, run=run, fn=FN, at=world.now)),
+            Record(entry=History(id=f"{run}:1", what=What.ATTEMPT, run=run, fn=FN, at=world.now)),
             ResetAttempts(
                 job=leased.item.job if leased else "none",
                 epoch=leased.item.epoch if leased else 0,
-                until=world.now,
+                ms=1000,
             ),
         ]
         return rng.choice(choices)
@@ -277,20 +308,26 @@ class Chaos:
         item = world.item("", kind, due=world.now + 4000, payload=b"[" + event + b"]")
         collect = Collect(
             key=f"{kind}-{rng.randint(0, 2)}", item=item, partition=runner_items(FN), event=event,
-            ts=world.now, now=world.now, last=kind is Kind.DEBOUNCE, bound=10_000, max_size=3,
-            token=str(rng.randint(0, 99)), token_ttl=60_000,
+            ts=world.now, last=kind is Kind.DEBOUNCE, bound=10_000, max_size=3,
         )  # fmt: skip
-        crons = [
+        ticks = [
             world.item("", Kind.CRON, name=name, due=world.now + 9000, job=f"cron-{name}-{world.serial()}")
             for name in rng.sample("abc", 2)
         ]
         admit = Admit(
-            key=f"rate-{rng.randint(0, 3)}", params=gcra.rate_limit(10, 60_000), now=world.now,
-            token=str(rng.randint(0, 99)), token_ttl=60_000,
+            key=f"rate-{rng.randint(0, 3)}", params=gcra.rate_limit(10, 60_000),
         )  # fmt: skip
-        await world.commit(
-            "", rng.choice((collect, collect, SetCrons(items=crons, partition=runner_items(FN)), admit))
-        )
+        version = world.serial() - rng.choice((0, 0, 5))
+        crons = SetCrons(items=ticks, partition=runner_items(FN), version=version)
+        settled = world.now - rng.choice((HOUR, 60_000))
+        once = Once(key=f"event-{rng.randint(0, 99)}", at=world.now, forget=settled, mark=rng.random() < 0.8)
+        await world.commit("", rng.choice((collect, collect, crons, admit, once)))
+        number = str(rng.randint(0, 3))
+        if rng.random() < 0.3:
+            order = Cancellation(id=number, fn=FN, slug=FN, app_id="app", created=1, started_before=world.now)
+            await world.store.put_cancellation(order)
+        elif rng.random() < 0.3:
+            await world.store.delete_cancellation(number)
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -315,7 +352,7 @@ async def test_nobody_exceeds_a_limit_after_a_crash(world: World) -> None:
     for _ in range(2):
         for leased in await world.lease():
             await world.commit(leased.item.run, Begin(at=world.now), Complete(), lease=leased)
-    begun = [state.run.id for state in world.store._states.values() if state.run.started]
+    begun = [state.run.id for state in world.store._state.runs.values() if state.run.started]
     assert len(begun) == 5
     world.store = await world.open(snapshot(world.path))
     assert await world.lease() == []
@@ -350,7 +387,7 @@ async def test_a_run_within_one_transaction_is_not_written(world: World) -> None
     assert sizes(world.path)["state"] == 0
     again = await world.open(snapshot(world.path))
     assert picture(again, world.now) == picture(world.store, world.now)
-    assert again._claims.get(run.key, world.now) == run.id
+    assert again._state.claims.get(run.key, world.now) == run.id
 
 
 async def test_what_happens_to_a_new_run_in_its_first_transaction(world: World) -> None:
@@ -362,7 +399,7 @@ async def test_what_happens_to_a_new_run_in_its_first_transaction(world: World) 
     ]
     await asyncio.gather(*commits)
     again = await world.open(snapshot(world.path))
-    state = await again.run(run.id)
+    state = await again.run(FN, run.id)
     assert state is not None
     assert (state.stack, state.pending, state.started, state.request_version) == (["a", "b"], set(), 1, 2)
     assert picture(again, world.now) == picture(world.store, world.now)
@@ -383,26 +420,27 @@ async def test_nothing_piles_up(world: World) -> None:
             admit = Admit(
                 key=f"rate-{run.id}",
                 params=gcra.rate_limit(1, 1000),
-                now=world.now,
-                token="t",
-                token_ttl=1000,
             )
-            await world.commit(run.id, TakeLock(key=run.lock), *world.creation(run), admit, Emit(event=b"e"))
+            once = Once(key=run.id, at=world.now, forget=world.now - HOUR)
+            lock = TakeLock(key=run.lock, order="1")
+            await world.commit(run.id, once, lock, *world.creation(run), admit, Emit(event=b"e"))
         for leased in await world.lease():
             save = SaveStep(step="a", value=b"1")
             await world.commit(
                 leased.item.run, save, PutPause(pause=_pause(runs[0])), Complete(), lease=leased
             )
         for run in runs:
-            entry = History(what=What.ENDED, run=run.id, fn=FN, at=world.now)
+            entry = History(id=f"{run.id}:2", what=What.ENDED, run=run.id, fn=FN, at=world.now)
             await world.commit(run.id, EndRun(status=RunStatus.COMPLETED), Record(entry=entry))
-        await store.ack_events((await store.outbox_events(1000)).token)
-        await store.ack_history((await store.outbox_history(1000)).token)
+        await store.events.ack((await store.events.take(1000)).token)
+        await store.history.ack((await store.history.take(1000)).token)
         world.now += HOUR // 4
     await store._journal.settled()
     counts = sizes(world.path)
     # An hour of claims, a row a transaction; four rounds an hour, at most 40 transactions a round.
     assert counts.pop("expiring") <= 4 * 40
+    assert counts.pop("seen") <= 5 * 40
+    assert len(store._state.seen[FN]) <= 5 * 10
     for table in ("locks", "state", "outbox_events", "outbox_history"):
         assert counts[table] == 0, table
 
@@ -412,7 +450,7 @@ async def test_no_statement_looks_at_a_whole_table(world: World) -> None:
     db = world.store._journal._connection()
     db.set_trace_callback(statements.add)
     chaos = Chaos(world, random.Random(1))
-    for _ in range(200):
+    for _ in range(400):
         await chaos.step()
     await world.store._journal.settled()
     db.set_trace_callback(None)
@@ -420,6 +458,8 @@ async def test_no_statement_looks_at_a_whole_table(world: World) -> None:
     assert {sql.split()[2] for sql in searches} == {
         "state",
         "expiring",
+        "seen",
+        "cancellations",
         "locks",
         "outbox_events",
         "outbox_history",
@@ -450,6 +490,129 @@ async def test_a_full_disk_holds_commits_back(world: World, monkeypatch: pytest.
     assert [leased.item.kind for leased in await leasing] == [Kind.START]
     again = await world.open(snapshot(world.path))
     assert picture(again, world.now) == picture(world.store, world.now)
+
+
+async def test_leases_count_from_when_they_are_durable(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or else what waits for a full disk is handed out again before it has been at all."""
+    monkeypatch.setattr(journals, "RETRY_SECONDS", 0.01)
+    run = world.run()
+    await world.commit(run.id, *world.creation(run))
+    disk = Disk(world.store._journal)
+    disk.fill()
+    await world.store.alive("worker", 4_000)
+    leasing = asyncio.create_task(world.lease())
+    writing = asyncio.create_task(world.commit(run.id, SaveStep(step="a", value=b"1" * 500_000)))
+    await until(lambda: bool(world.store._journal._failure))
+    world.now += 31_000
+    await world.store.alive("other", 4_000)
+    assert await world.store.extend([], 1) == []
+    disk.free()
+    (first,) = await leasing
+    await writing
+    assert await world.lease() == []
+    world.now += 29_999
+    assert await world.lease() == []
+    assert await world.commit(run.id, Complete(), lease=first) == [True]
+
+
+async def test_a_continuation_counts_from_when_it_is_durable(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journals, "RETRY_SECONDS", 0.01)
+    run = world.run()
+    await world.commit(run.id, *world.creation(run))
+    (leased,) = await world.lease()
+    disk = Disk(world.store._journal)
+    disk.fill()
+    effects = [SaveStep(step="a", value=b"1" * 500_000), Discover(item=world.item(run.id, Kind.DISCOVER))]
+    transition = Transition(fn=FN, run=run.id, effects=[*effects, Complete()], lease=lease_of(leased.item))
+    committing = asyncio.create_task(world.store.commit([transition], take=Take("worker", 30_000)))
+    await until(lambda: bool(world.store._journal._failure))
+    world.now += 31_000
+    # Repeated, since the worker has heard nothing: it has the continuation when that is durable.
+    repeating = asyncio.create_task(world.store.commit([transition], take=Take("worker", 30_000)))
+    disk.free()
+    (committed,), (repeated,) = await committing, await repeating
+    assert committed.next is not None
+    assert repeated.next is not None
+    assert (repeated.stale, repeated.next.item) == (True, committed.next.item)
+    world.now += 29_999
+    assert await world.lease() == []
+
+
+# -- what cannot be written
+
+
+def deep() -> dict[str, Any]:
+    value: Any = 1
+    for _ in range(100_000):
+        value = [value]
+    return {"input": [value]}
+
+
+BAD = {
+    "a number above 64 bits in a step's input": lambda run: Record(
+        entry=History(id="h", what=What.ATTEMPT, run=run, fn=FN, at=1, info={"input": [2 * 10**19]})
+    ),
+    "a timing above 64 bits": lambda run: Record(
+        entry=History(id="h", what=What.ATTEMPT, run=run, fn=FN, at=1, started=10**30)
+    ),
+    "half a surrogate pair": lambda run: SaveStep(step="\ud800", value=b"1"),
+    "depth": lambda run: Record(entry=History(id="h", what=What.ATTEMPT, run=run, fn=FN, at=1, info=deep())),
+    "a due time below 64 bits": lambda run: Retry(due=-(10**20), attempt=1),
+    "a foreign type": lambda run: Record(
+        entry=History(id="h", what=What.ATTEMPT, run=run, fn=FN, at=1, info={"input": object()})
+    ),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+async def test_what_cannot_be_written_is_refused_before_anything_happens(world: World, what: str) -> None:
+    run = world.run()
+    await world.commit(run.id, *world.creation(run))
+    (leased,) = await world.lease()
+    before = picture(world.store, world.now)
+    good = Transition(fn=FN, run=run.id, effects=[SaveStep(step="good", value=b"1")])
+    bad = Transition(
+        fn=FN,
+        run=run.id,
+        effects=[SaveStep(step="a", value=b"1"), BAD[what](run.id), Complete()],
+        lease=lease_of(leased.item),
+    )
+    with pytest.raises(StoreRefused, match="cannot be written") as caught:
+        await world.store.commit([good, bad])
+    facts = caught.value.facts
+    assert (facts["place"], facts["run"], facts["at"]) == (1, run.id, 1)
+    assert picture(world.store, world.now) == before
+    # Nobody else is harmed, and the lease stands.
+    assert await world.commit(run.id, SaveStep(step="b", value=b"2"), Complete(), lease=leased) == [
+        True,
+        True,
+    ]
+    again = await world.open(snapshot(world.path))
+    assert picture(again, world.now) == picture(world.store, world.now)
+
+
+async def test_a_registration_that_cannot_be_written_is_refused(world: World) -> None:
+    before = picture(world.store, world.now)
+    fn = replace(function(), id="other", throttle=Throttle(limit=2**70, period=60_000))
+    with pytest.raises(StoreRefused, match="cannot be written"):
+        await world.store.put_app(App(id="app", name="app", url="http://app.test"), [function(), fn])
+    assert picture(world.store, world.now) == before
+    await world.store.put_app(App(id="b", name="b", url="http://b.test"), [])
+    again = await world.open(snapshot(world.path))
+    assert picture(again, world.now) == picture(world.store, world.now)
+
+
+async def test_a_damaged_record_is_told_of_at_the_start(world: World) -> None:
+    """A step without its run: no error of SQLite, and none of MessagePack."""
+    await world.commit("")
+    copy = snapshot(world.path)
+    with sqlite3.connect(copy) as db:
+        db.execute("INSERT INTO state VALUES ('nobody', 2, 1, x'00')")
+    db.close()
+    with pytest.raises(StoreUnusable, match=r"engine\.db: .*nobody"):
+        await SqliteEngineStore(Journal(copy)).open()
 
 
 async def test_names_that_are_no_text(world: World) -> None:

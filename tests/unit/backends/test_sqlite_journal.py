@@ -6,15 +6,17 @@ import asyncio
 import sqlite3
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
 from sqlite_bench import Disk, Notes, on_disk, until
+from structlog.testing import capture_logs
 
 from inngest.backends.sqlite import journal as journals
-from inngest.backends.sqlite.journal import SCHEMA_VERSION, Journal
-from inngest.core.errors import StoreUnavailable
+from inngest.backends.sqlite.errors import may_pass
+from inngest.backends.sqlite.journal import SCHEMA_VERSION, Journal, Statement
+from inngest.core.errors import StoreUnavailable, StoreUnusable
 
 LARGE = "x" * 200_000
 
@@ -178,25 +180,164 @@ async def test_a_full_disk_does_not_keep_it_from_closing(path: Path) -> None:
     notes.note("a", run=LARGE)
     waiting = asyncio.create_task(journal.settled())
     await until(lambda: bool(journal._failure))
-    await journal.close()
+    with pytest.raises(StoreUnusable, match=r"the last changes are lost: .* full"):
+        await journal.close()
     with pytest.raises(StoreUnavailable):
         await waiting
     assert on_disk(path) == []
 
 
-async def test_after_a_defect_nothing_more_is_written(path: Path) -> None:
+async def test_a_disk_that_has_room_again_at_the_last_moment_loses_nothing(path: Path) -> None:
     journal = Journal(path)
     notes = Notes(journal)
     await journal.open()
+    disk = Disk(journal)
+    disk.fill()
+    notes.note("a", run=LARGE)
+    await until(lambda: bool(journal._failure))
+    disk.free()
+    await journal.close()
+    assert [key for key, _ in on_disk(path)] == ["a"]
+
+
+async def test_the_file_has_several_users_and_the_last_one_is_told_what_is_lost(path: Path) -> None:
+    journal = Journal(path)
+    notes = Notes(journal)
+    await asyncio.gather(journal.open(), journal.open())
+    disk = Disk(journal)
+    disk.fill()
+    notes.note("a", run=LARGE)
+    await until(lambda: bool(journal._failure))
+    await journal.close()
+    with pytest.raises(StoreUnusable):
+        await journal.close()
+
+
+@pytest.mark.usefixtures("quick_retries")
+async def test_a_full_disk_is_told_of_when_it_begins_and_when_it_is_over(
+    journal: Journal, notes: Notes, path: Path
+) -> None:
+    disk = Disk(journal)
+    tries = notes.groups
+    with capture_logs() as lines:
+        disk.fill()
+        notes.note("a", run=LARGE)
+        failed = 0
+
+        async def attempts() -> int:
+            nonlocal failed
+            with pytest.raises(StoreUnavailable):
+                await journal.settled(patient=False)
+            failed += 1
+            return failed
+
+        while await attempts() < 5:
+            pass
+        waiting = asyncio.create_task(journal.settled())
+        disk.free()
+        await waiting
+    assert len(tries) == 1
+    told = [line for line in lines if line["action"] == "sqlite.write"]
+    assert [(line["log_level"], line["system"]) for line in told] == [
+        ("warning", str(path)),
+        ("info", str(path)),
+    ]
+    assert "full" in told[0]["error"]
+
+
+# -- a journal that cannot go on
+
+
+def _unbindable(notes: Notes) -> None:
     notes.note("a", run=object())
-    with pytest.raises(StoreUnavailable, match="cannot be written"):
+
+
+def _too_large_a_number(notes: Notes) -> None:
+    notes.note("a", run=2**64)
+
+
+def _no_text(notes: Notes) -> None:
+    notes.note("\ud800")
+
+
+def _a_source_that_fails(notes: Notes) -> None:
+    def fail() -> Iterator[Statement]:
+        raise RuntimeError("anything")
+
+    notes.journal.add_source(fail)
+    notes.note("a")
+
+
+def _no_such_table(notes: Notes) -> None:
+    def misdirected() -> Iterator[Statement]:
+        yield "INSERT INTO nowhere VALUES (?)", [(1,)]
+
+    notes.journal.add_source(misdirected)
+    notes.note("a")
+
+
+def _a_duplicate(notes: Notes) -> None:
+    notes.note("a", "a")
+
+
+DEFECTS = [
+    _unbindable,
+    _too_large_a_number,
+    _no_text,
+    _a_source_that_fails,
+    _no_such_table,
+    _a_duplicate,
+]
+
+
+@pytest.mark.parametrize("spoil", DEFECTS)
+async def test_a_journal_that_cannot_go_on_tells_everybody(
+    path: Path, spoil: Callable[[Notes], None]
+) -> None:
+    journal = Journal(path)
+    notes = Notes(journal)
+    await journal.open()
+    watching = asyncio.create_task(journal.died())
+    notes.note("before")
+    await journal.settled()
+    assert not watching.done()
+
+    spoil(notes)
+    waiting = asyncio.create_task(journal.settled(patient=False))
+    with pytest.raises(StoreUnusable, match=r"engine\.db cannot be written"):
         await journal.settled()
+    with pytest.raises(StoreUnusable):
+        await waiting
+    with pytest.raises(StoreUnusable):
+        await watching
+    # Whoever comes later, with something new or without.
+    for patient in (True, False):
+        with pytest.raises(StoreUnusable):
+            await journal.settled(patient=patient)
     notes.note("b")
     for patient in (True, False):
-        with pytest.raises(StoreUnavailable):
+        with pytest.raises(StoreUnusable):
             await journal.settled(patient=patient)
-    await journal.close()
-    assert on_disk(path) == []
+    with pytest.raises(StoreUnusable):
+        journal.check()
+    with pytest.raises(StoreUnusable):
+        await journal.ping()
+    with pytest.raises(StoreUnusable):
+        await journal.died()
+    with pytest.raises(StoreUnusable, match="the last changes are lost"):
+        await journal.close()
+    with pytest.raises(StoreUnusable):
+        await journal.open()
+    assert [key for key, _ in on_disk(path)] == ["before"]
+
+
+def test_a_file_that_was_deleted_is_not_waited_for() -> None:
+    """What is written into it would be gone with the process."""
+    moved = sqlite3.OperationalError("attempt to write a readonly database")
+    moved.sqlite_errorcode = sqlite3.SQLITE_READONLY_DBMOVED
+    assert not may_pass(moved)
+    moved.sqlite_errorcode = sqlite3.SQLITE_READONLY
+    assert may_pass(moved)
 
 
 # -- files that cannot be used

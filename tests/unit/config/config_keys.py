@@ -12,6 +12,7 @@ REDIS = "the address of a Redis server, such as redis://user:password@host:6379/
 DATABASE = "the address of a database, such as postgres://user:password@host:5432/database"
 UNQUOTED = ", without quotes: the value of a variable too, as in ${VAR}"
 HOSTS = "the address of a server, host:port"
+UNSAFE = 'one of "no-aof", "no-persistence", "eviction"'
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,7 @@ def redis(section: str) -> list[Case]:
         return service(section, "redis", key, accepted, rejected, allowed, beside, **rest)
 
     node, master = f"{section}.service.sentinel.nodes.0", 'sentinel: master: "m", '
+    unsafe = f"{section}.service.allowUnsafe.0"
     return [
         one("dsn", '"rediss://h/1"', '"http://h"', REDIS),
         one("host", '"h"', "5", TEXT),
@@ -107,6 +109,8 @@ def redis(section: str) -> list[Case]:
         one("maxRetries", "-1", "-2", "a whole number, at least -1"),
         one("poolSize", "1", "0", "a whole number, at least 1"),
         one("keyPrefix", '""', "false", "a text"),
+        one("allowUnsafe", '["no-aof"]', '"no-aof"', "a list, in brackets"),
+        one("allowUnsafe", '["eviction", "no-persistence"]', '["all"]', UNSAFE, shown='"all"', at=unsafe),
         *tls(section, "redis"),
         one("sentinel.master", '"m"', '""', TEXT, 'sentinel: nodes: ["h:1"], '),
         one("sentinel.nodes", '["h:1", "i:1"]', '["h"]', HOSTS, master, shown='"h"', at=node),

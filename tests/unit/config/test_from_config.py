@@ -11,7 +11,15 @@ from inngest.config.errors import ConfigError
 from inngest.config.load import read
 from inngest.config.lookup import Source
 from inngest.services.from_config import Overrides, Resolved, resolve
-from inngest.services.settings import SERVICES, InMemory, Listen, RedisServer, Settings, Sqlite
+from inngest.services.settings import (
+    REDIS_UNSAFE,
+    SERVICES,
+    InMemory,
+    Listen,
+    RedisServer,
+    Settings,
+    Sqlite,
+)
 
 KEYS = 'keys: {signing: ["aa"], event: ["e"]}\n'
 
@@ -136,6 +144,30 @@ def test_a_redis_server(keys: str, url: str, prefix: str) -> None:
     found = settings(f'state: service: {{backend: "redis", {keys}}}')
     assert found.engine == RedisServer(url, prefix)
     assert settings(f'eventstream: service: {{backend: "redis", {keys}}}').stream == RedisServer(url, prefix)
+
+
+def test_what_of_a_redis_server_is_borne() -> None:
+    keys = 'service: {backend: "redis", allowUnsafe: ["no-aof", "eviction"]}'
+    allowed = ("no-aof", "eviction")
+    found = settings(f"state: {keys}\neventstream: {keys}")
+    server = RedisServer("redis://localhost:6379/0", allow_unsafe=allowed)
+    assert (found.engine, found.stream) == (server, server)
+    found = settings(f"state: {keys}", redis_uri="redis://other")
+    server = RedisServer("redis://other", allow_unsafe=allowed)
+    assert (found.engine, found.stream) == (server, server), "there is one server then"
+    over = settings(f"state: {keys}", redis_uri="redis://other", redis_allow_unsafe=("no-persistence",))
+    server = RedisServer("redis://other", allow_unsafe=("no-persistence",))
+    assert (over.engine, over.stream) == (server, server)
+    assert settings(f"state: {keys}", redis_allow_unsafe=("eviction",)).engine == RedisServer(
+        "redis://localhost:6379/0", allow_unsafe=("eviction",)
+    )
+
+
+def test_the_schema_knows_all_that_can_be_borne() -> None:
+    names = ", ".join(f'"{name}"' for name in REDIS_UNSAFE)
+    settings(f'state: service: {{backend: "redis", allowUnsafe: [{names}]}}')
+    with pytest.raises(ConfigError, match=names):
+        settings('state: service: {backend: "redis", allowUnsafe: [""]}')
 
 
 def test_an_encrypted_connection_is_one_to_the_client() -> None:

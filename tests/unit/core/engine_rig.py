@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import builders
 import msgspec
-from msgspec import Raw
+from builders import NOW
 
 from inngest.backends.memory.engine import MemoryEngineStore
 from inngest.core.decisions.advance import advance, begin, expire
@@ -14,30 +15,23 @@ from inngest.core.decisions.draft import Call
 from inngest.core.decisions.moment import Moment
 from inngest.core.decisions.schedule import schedule
 from inngest.core.model.events import Event, decode_event
-from inngest.core.model.functions import App, Function, Trigger
+from inngest.core.model.functions import App, Function
 from inngest.core.model.history import History
 from inngest.core.model.runs import CALLS, Item, Leased, Pause, Queue, Run
-from inngest.core.model.transition import Committed, Lease, Transition
-from inngest.core.policy import Policy
+from inngest.core.model.transition import Committed, Transition, lease_of
+from inngest.core.policy import LEASE, Policy
 from inngest.core.sdk.responses import Answer, Failure, Op, Reported, Returned, Step
 
-NOW = 1_700_000_000_000
 FN = "00000000-0000-0000-0000-00000000000f"
-LEASE = 30_000
 POLICY = Policy()
 
 
-def function(**fields: Any) -> Function:
-    values: dict[str, Any] = {
-        "id": FN, "slug": "app-fn", "name": "fn", "app": "app", "app_id": "app", "url": "http://app.test",
-        "triggers": [Trigger(event="app/go")],
-    }  # fmt: skip
-    return Function(**(values | fields))
+def function(id: str = FN, **fields: Any) -> Function:  # noqa: A002
+    return builders.function(id, **({"slug": "app-fn", "name": "fn"} | fields))
 
 
 def event(name: str = "app/go", data: Any = None, id: str = "event-1", **fields: Any) -> Event:  # noqa: A002
-    raw = Raw(msgspec.json.encode(data or {}))
-    return Event(id=id, name=name, data=raw, **({"ts": NOW, "received": NOW} | fields))
+    return builders.event(name, data, id, **fields)
 
 
 def op(
@@ -63,8 +57,8 @@ class Rig:
 
     def __init__(self, **fields: Any) -> None:
         self.fn = function(**fields)
-        self.store = MemoryEngineStore()
         self.now = NOW
+        self.store = MemoryEngineStore(lambda: self.now)
         self.ids = 0
         self.policy = POLICY
         self.run_id = ""
@@ -88,11 +82,14 @@ class Rig:
 
     async def lease(self, job: str = "") -> Leased:
         """The next item, or that of the job whose end is given."""
-        leased = (await self.store.lease(Queue.EXECUTOR, 100, self.now, self.now + LEASE)).items
+        leased = await self.leased()
         chosen = next(one for one in leased if one.item.job.endswith(job))
-        others = [Lease(one.item.job, one.item.epoch) for one in leased if one is not chosen]
-        await self.store.hand_back(others, self.now)
+        await self.store.hand_back([lease_of(one.item) for one in leased if one is not chosen])
         return chosen
+
+    async def leased(self, queue: Queue = Queue.EXECUTOR) -> list[Leased]:
+        """All that is due."""
+        return (await self.store.lease(queue, 100, LEASE, "worker")).items
 
     async def answer(self, *steps: Step, job: str = "", version: int | None = 2, **fields: Any) -> Committed:
         return await self.reply(Reported(steps=list(steps), request_version=version, **fields), job=job)
@@ -137,17 +134,18 @@ class Rig:
     # -- what came of it --
 
     async def run(self) -> Run:
-        run = await self.store.run(self.run_id)
+        run = await self.store.run(self.fn.id, self.run_id)
         assert run is not None, "the run has ended"
         return run
 
     async def ended(self) -> bool:
-        return await self.store.run(self.run_id) is None
+        return await self.store.run(self.fn.id, self.run_id) is None
 
     async def items(self) -> dict[str, Item]:
         """By job id, without the run's."""
         return {
-            item.job.removeprefix(f"{self.run_id}:"): item for item in await self.store.items(self.run_id)
+            item.job.removeprefix(f"{self.run_id}:"): item
+            for item in await self.store.items(self.fn.id, self.run_id)
         }
 
     async def jobs(self) -> list[str]:
@@ -157,14 +155,18 @@ class Rig:
         return {step: msgspec.json.decode(value) for step, value in (await self.run()).steps.items()}
 
     async def events(self) -> list[Event]:
-        box = await self.store.outbox_events(1000)
-        await self.store.ack_events(box.token)
-        return [decode_event(raw) for raw in box.events]
+        box = await self.store.events.take(1000)
+        await self.store.events.ack(box.token)
+        return [decode_event(raw) for raw in box.entries]
 
     async def history(self) -> list[History]:
-        box = await self.store.outbox_history(1000)
-        await self.store.ack_history(box.token)
+        box = await self.store.history.take(1000)
+        await self.store.history.ack(box.token)
         return box.entries
 
+    async def runs(self) -> list[Run]:
+        """The runs of the function that have not ended."""
+        return (await self.store.runs(self.fn.id, 0, 1 << 60, "", 1000)).found
+
     async def pauses(self, events: Sequence[Event]) -> list[Pause]:
-        return [pause for group in await self.store.pauses(events) for pause in group]
+        return [pause for page in await self.store.first_pauses(events, 1000) for pause in page.found]

@@ -16,6 +16,7 @@ from msgspec import Raw
 
 from inngest.backends.memory.engine import MemoryEngineStore
 from inngest.backends.memory.queue import State
+from inngest.backends.memory.state import EngineState
 from inngest.core.decisions.advance import advance, begin, cancel, expire, gateway_result, resume
 from inngest.core.decisions.checkpoints import checkpoint
 from inngest.core.decisions.draft import Call
@@ -36,7 +37,7 @@ from inngest.core.model.runs import (
     RunStatus,
     signal_name,
 )
-from inngest.core.model.transition import Committed, Lease, SaveStep, Transition
+from inngest.core.model.transition import Committed, SaveStep, Transition, lease_of
 from inngest.core.policy import Policy
 from inngest.core.sdk.responses import Answer, Failure, Op, Reported, Returned, Step
 from inngest.ports.engine import Take
@@ -44,6 +45,7 @@ from inngest.ports.engine import Take
 T = TypeVar("T")
 START = 1_700_000_000_000
 LEASE = 30_000
+WORKER = "worker"
 SWEEP = 2_000
 POLICY = Policy(retry_interval=5_000)
 
@@ -245,6 +247,11 @@ class Hand:
     view: Run
     transition: Transition | None = None
     ran: list[str] = field(default_factory=list)
+    until: int = 0  # it has the item at least until then
+
+
+def _name(leased: Leased | None) -> tuple[str, int] | None:
+    return (leased.item.job, leased.item.epoch) if leased is not None else None
 
 
 def _go(coroutine: Coroutine[Any, Any, T]) -> T:
@@ -260,8 +267,8 @@ class World:
     """Runs, executors and time; each method is one thing that may happen."""
 
     def __init__(self, programs: Sequence[Program], *, limit: int = 0, run_limit: int = 0) -> None:
-        self.store = MemoryEngineStore()
         self.now = START
+        self.store = MemoryEngineStore(lambda: self.now)
         self.limit = limit
         self.run_limit = run_limit
         self.programs: dict[str, Program] = {}
@@ -293,6 +300,14 @@ class World:
         self.ids += 1
         return f"id{self.ids:06}"
 
+    @property
+    def state(self) -> EngineState:
+        return self.store._state
+
+    def _run(self, run: str) -> Run | None:
+        fn = _go(self.store.locate(run))
+        return _go(self.store.run(fn, run)) if fn is not None else None
+
     # -- what may happen --
 
     def start(self, fn: str) -> None:
@@ -300,14 +315,14 @@ class World:
         self.commit(schedule(self.functions[fn], event, self.moment()))
 
     def lease(self, limit: int) -> bool:
-        work = _go(self.store.lease(Queue.EXECUTOR, limit, self.now, self.now + LEASE))
+        work = _go(self.store.lease(Queue.EXECUTOR, limit, LEASE, WORKER))
         for leased in work.items:
             self._take(leased)
         return bool(work.items)
 
     def _take(self, leased: Leased) -> None:
         assert leased.run is not None
-        self.hands.append(Hand(leased, leased.run.copy()))
+        self.hands.append(Hand(leased, leased.run.copy(), until=self.now + LEASE))
         self._check_limit()
 
     def decide(self, hand: Hand) -> None:
@@ -330,7 +345,7 @@ class World:
         reply = self.sdks[fn.id].call(run, item)
         hand.ran = reply.ran
         for step in reply.checkpointed:
-            committed = self.commit(checkpoint(run, item, [step], at, self.now + LEASE), ran=[step.id])
+            committed = self.commit(checkpoint(run, item, [step], at, LEASE), ran=[step.id])
             if committed.stale:  # the SDK stops
                 self.hands.remove(hand)
                 return
@@ -341,16 +356,17 @@ class World:
         """Commit what was decided. With ``reply_lost`` the executor does not hear of it, and repeats it."""
         assert hand.transition is not None
         self.hands.remove(hand)
-        entry = self.store._entries.get(hand.leased.item.job)
+        entry = self.state.entries.get(hand.leased.item.job)
         valid = (
             entry is not None and entry.state == State.LEASED and entry.item.epoch == hand.leased.item.epoch
         )
         committed = self.commit(hand.transition, ran=hand.ran, take=take)
         assert committed.stale is not valid, "only the newest lease may commit"
         if reply_lost:
-            again = self.commit(hand.transition)
+            again = self.commit(hand.transition, take=take)
             assert again.stale, "a repeated commit is refused"
-        elif committed.next is not None:
+            assert _name(again.next) == _name(committed.next), "a repeated commit has the continuation"
+        if committed.next is not None:
             self._take(committed.next)
 
     def crash(self, hand: Hand) -> None:
@@ -359,14 +375,14 @@ class World:
 
     def hand_back(self, hand: Hand) -> None:
         self.crash(hand)
-        _go(self.store.hand_back([Lease(hand.leased.item.job, hand.leased.item.epoch)], self.now))
+        _go(self.store.hand_back([lease_of(hand.leased.item)]))
 
     def extend(self) -> None:
-        _go(
-            self.store.extend(
-                [Lease(h.leased.item.job, h.leased.item.epoch) for h in self.hands], self.now + LEASE
-            )
-        )
+        leases = [lease_of(hand.leased.item) for hand in self.hands]
+        lost = _go(self.store.extend(leases, LEASE))
+        for hand in self.hands:
+            if lease_of(hand.leased.item) not in lost:
+                hand.until = max(hand.until, self.now + LEASE)
 
     def wake(self, pause: Pause) -> None:
         """What a pause waits for comes; the runner decides, and commits later."""
@@ -382,13 +398,13 @@ class World:
             if leaf.op is Op.WAIT
         ]
         asked = [Event(id="e", name=name, ts=self.now, received=self.now) for name in dict.fromkeys(names)]
-        found = [pause for group in _go(self.store.pauses(asked)) for pause in group]
+        found = [pause for page in _go(self.store.first_pauses(asked, 2)) for pause in page.found]
         for event in self.events:
             correlation = event.value["data"].get("_inngest", {}).get("correlation_id")
             if correlation:
                 data = Raw(msgspec.json.encode({"correlation_id": correlation}))
                 done = Event(id="e", name=FINISHED, ts=self.now, received=self.now, data=data)
-                found += _go(self.store.pauses([done]))[0]
+                found += _go(self.store.pauses(done, "", 100)).found
         signalled = _go(self.store.signal(signal_name("signal")))
         return found + ([signalled] if signalled is not None else [])
 
@@ -399,7 +415,7 @@ class World:
         self.commit(transition)
 
     def cancel(self, run: str) -> None:
-        state = _go(self.store.run(run))
+        state = self._run(run)
         if state is not None and all(self.commit(cancel(state, self.moment())).won[:1]):
             self.cancelled.add(run)
 
@@ -407,17 +423,17 @@ class World:
         self.now += ms
 
     def to_next_due(self) -> bool:
-        due = _go(self.store.lease(Queue.EXECUTOR, 0, self.now, self.now)).next_due
-        if due is None or due <= self.now:
+        coming = _go(self.store.lease(Queue.EXECUTOR, 0, LEASE, WORKER)).next_in
+        if not coming:
             return False
-        self.now = due
+        self.now += round(coming * 1000)
         return True
 
     # -- what must hold --
 
     def commit(self, transition: Transition, *, ran: Sequence[str] = (), take: bool = False) -> Committed:
-        taking = Take(now=self.now, until=self.now + LEASE) if take else None
-        alive = transition.run in self.store._states
+        taking = Take(WORKER, LEASE) if take else None
+        alive = transition.run in self.state.runs
         (committed,) = _go(self.store.commit([transition], take=taking))
         if alive and not committed.stale:
             won = dict.fromkeys(ran, False)
@@ -431,17 +447,17 @@ class World:
         return committed
 
     def _drain_outbox(self) -> None:
-        events = _go(self.store.outbox_events(1000))
-        self.events += [decode_event(raw) for raw in events.events]
-        _go(self.store.ack_events(events.token))
-        history = _go(self.store.outbox_history(1000))
+        events = _go(self.store.events.take(1000))
+        self.events += [decode_event(raw) for raw in events.entries]
+        _go(self.store.events.ack(events.token))
+        history = _go(self.store.history.take(1000))
         self.history += history.entries
-        _go(self.store.ack_history(history.token))
+        _go(self.store.history.ack(history.token))
 
     def _check(self, run_id: str) -> None:
-        orphans = [run.id for run in _go(self.store.orphans(self.now + 1))]
+        orphans = [run.id for run in _go(self.store.orphans(-1, "", 100)).found]
         assert not orphans, f"nothing will ever move {orphans}"
-        state = _go(self.store.run(run_id))
+        state = self._run(run_id)
         if state is None:
             return
         before = self.saved.setdefault(run_id, {})
@@ -457,19 +473,21 @@ class World:
         program = self.programs[state.fn]
         if program.version < 2 or has_race(program.body):
             return
-        asking = [i.job for i in _go(self.store.items(state.id)) if i.kind in {Kind.START, Kind.DISCOVER}]
+        asking = [
+            i.job for i in _go(self.store.items(state.fn, state.id)) if i.kind in {Kind.START, Kind.DISCOVER}
+        ]
         assert len(asking) <= 1, f"several continuations: {asking}"
         assert not (asking and state.pending), f"{asking} although {state.pending} are awaited"
 
     def _check_limit(self) -> None:
-        held = [h.leased for h in self.hands if h.leased.item.kind in CALLS and h.leased.until > self.now]
+        held = [h.leased for h in self.hands if h.leased.item.kind in CALLS and h.until > self.now]
         if self.limit:
             # Leases that were extended or ran out and were not taken up are not counted: a lower bound.
             assert len(held) <= self.limit, f"{len(held)} calls at once, {self.limit} are allowed"
         if self.run_limit:
             for fn in self.functions:
                 runs = {leased.item.run for leased in held if leased.item.fn == fn}
-                runs = {run for run in runs if run in self.store._states}
+                runs = {run for run in runs if run in self.state.runs}
                 assert len(runs) <= self.run_limit, f"{len(runs)} runs of {fn} at once"
 
     def drain(self) -> None:
@@ -485,7 +503,7 @@ class World:
                 self.decide(hand)
                 if hand in self.hands:
                     self.finish(hand)
-            if not self.hands and not _go(self.store.lease(Queue.EXECUTOR, 0, self.now, self.now)).items:
+            if not self.hands and not _go(self.store.lease(Queue.EXECUTOR, 0, LEASE, WORKER)).items:
                 stats = _go(self.store.stats())
                 if not stats.runs and not stats.leased:
                     break
@@ -495,17 +513,23 @@ class World:
 
     def check_end(self) -> None:
         store = self.store
-        stuck = {run: [item.job for item in _go(store.items(run))] for run in store._states}
+        stuck = {
+            run: [item.job for item in _go(store.items(state.run.fn, run))]
+            for run, state in self.state.runs.items()
+        }
         assert not stuck, f"runs that never end: {stuck}"
         assert not self.lease(1)
         stats = _go(store.stats())
         assert (stats.runs, stats.queued, stats.leased, stats.pauses) == (0, 0, 0, 0)
-        cells = {key: cell.holders for key, cell in store._queue._cells.items() if cell.holders or cell.lines}
+        cells = {
+            key: cell.holders for key, cell in self.state.queue._cells.items() if cell.holders or cell.lines
+        }
         assert not cells, f"capacity was lost: {cells}"
-        assert not store._queue._parts, "partitions are left"
+        assert not self.state.queue._parts, "partitions are left"
         ends = Counter(entry.run for entry in self.history if entry.what is What.ENDED)
         begun = {entry.run for entry in self.history if entry.what is What.SCHEDULED}
         assert ends == dict.fromkeys(begun, 1), "each run ends once"
+        assert len({entry.id for entry in self.history}) == len(self.history), "an identity is used twice"
         told = Counter(e.value["data"]["run_id"] for e in self.events if e.name == FINISHED)
         assert told == ends, "each end is told once"
         for entry in self.history:

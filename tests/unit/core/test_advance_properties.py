@@ -84,8 +84,8 @@ def _happen(world: World, choice: int) -> None:
             world.resume(choice // 20 % len(world.resumes), twice=choice % 20 == 16 and choice // 20 % 2 == 0)
         case 17:
             world.start(list(world.functions)[choice // 20 % len(world.functions)])
-        case 18 if choice // 20 % 4 == 3 and world.store._states:
-            world.cancel(sorted(world.store._states)[choice // 80 % len(world.store._states)])
+        case 18 if choice // 20 % 4 == 3 and world.state.runs:
+            world.cancel(sorted(world.state.runs)[choice // 80 % len(world.state.runs)])
         case _:
             world.lease(1 + choice // 20 % 3)
 

@@ -7,12 +7,13 @@ import pytest
 from engine_rig import NOW, Rig, event, failure, op, planned, ran
 
 from inngest.core.decisions.advance import cancel
-from inngest.core.decisions.checkpoints import StepTooLarge, checkpoint
-from inngest.core.model.functions import DEFAULT_RETRIES
+from inngest.core.decisions.checkpoints import checkpoint
+from inngest.core.decisions.steps import StepTooLarge
+from inngest.core.model.functions import DEFAULT_RETRIES, Throttle
 from inngest.core.model.history import Outcome, What
 from inngest.core.model.runs import Kind, RunStatus
-from inngest.core.policy import Policy
-from inngest.core.sdk.responses import Op, Reported, Returned
+from inngest.core.policy import BUSY_RETRY, MIN_BUSY_RETRY, Policy
+from inngest.core.sdk.responses import Busy, Op, Reported, Returned
 from inngest.core.timing.backoff import RETRY_DELAYS_MS
 
 
@@ -130,6 +131,56 @@ async def test_a_failed_call_begins_the_run_too() -> None:
     await rig.reply(failure())
     run = await rig.run()
     assert (run.started, run.request_version) == (NOW, -1)
+
+
+async def test_a_call_that_was_not_made_is_no_attempt() -> None:
+    """Nobody was free: nothing has begun, nothing is told, and the same call follows."""
+    rig = Rig()
+    await rig.start()
+    await rig.history()
+    before = await rig.run()
+    for round_ in range(100):
+        await rig.reply(Busy(retry_in=2_000))
+        item = (await rig.items())["start"]
+        assert (item.attempt, item.due) == (0, NOW + 2_000 * (round_ + 1))
+        rig.now = item.due
+    assert (await rig.run()) == before
+    assert (await rig.run()).started == 0
+    assert await rig.history() == []
+    await rig.returned()
+    assert await rig.ended()
+
+
+async def test_a_later_call_that_was_not_made_keeps_its_attempts() -> None:
+    rig = Rig()
+    await rig.start()
+    await rig.reply(failure())
+    rig.now = (await rig.items())["start"].due
+    await rig.reply(Busy())
+    item = (await rig.items())["start"]
+    assert (item.attempt, item.due) == (1, rig.now + BUSY_RETRY)
+
+
+@pytest.mark.parametrize(
+    ("retry_in", "jitter", "delay"),
+    [(0, 0.0, MIN_BUSY_RETRY), (-5, 0.0, MIN_BUSY_RETRY), (1_000, 0.5, 1_250), (1_000, 0.999, 1_499)],
+)
+async def test_calls_that_were_not_made_come_back_neither_at_once_nor_together(
+    retry_in: int, jitter: float, delay: int
+) -> None:
+    rig = Rig()
+    await rig.start()
+    await rig.reply(Busy(retry_in=retry_in), jitter=jitter)
+    assert (await rig.items())["start"].due == NOW + delay
+
+
+async def test_a_planned_step_that_nobody_was_free_for_stays_planned() -> None:
+    rig = Rig()
+    await rig.start()
+    await rig.answer(*planned("a", "b"))
+    await rig.reply(Busy(), job="plan:a")
+    item = (await rig.items())["plan:a"]
+    assert (item.kind, item.attempt, item.due) == (Kind.PLAN, 0, NOW + BUSY_RETRY)
 
 
 async def test_a_step_error_retries_the_same_call() -> None:
@@ -316,10 +367,31 @@ async def test_the_start_timeout_spares_a_run_whose_first_call_is_under_way() ->
 
 
 async def test_the_start_timeout_cancels_a_run_that_still_queues() -> None:
+    rig = Rig(start_timeout=1000, throttle=Throttle(limit=1, period=60_000))
+    await rig.start()
+    await rig.start(event(id="event-2"))
+    await rig.lease("start")
+    rig.now += 1000
+    await rig.tick(f"{rig.run_id}:start-timeout")
+    assert await rig.ended()
+
+
+async def test_the_start_timeout_counts_from_when_the_run_may_start() -> None:
     rig = Rig(start_timeout=1000)
     await rig.start(event(ts=NOW + 5000))
+    rig.now += 4999
+    assert await rig.leased() == []
     rig.now += 1000
-    await rig.tick("start-timeout")
+    assert await rig.before("start") is None
+    assert not await rig.ended()
+
+
+async def test_the_start_timeout_of_an_event_of_the_future_ends_too() -> None:
+    rig = Rig(start_timeout=1000, throttle=Throttle(limit=1, period=60_000))
+    await rig.start(event(ts=NOW + 5000))
+    await rig.start(event(id="event-2", ts=NOW + 5001))
+    rig.now += 6001
+    await rig.tick(f"{rig.run_id}:start-timeout")
     assert await rig.ended()
 
 

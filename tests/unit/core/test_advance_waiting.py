@@ -234,7 +234,7 @@ async def test_a_second_wait_for_a_signal_fails_its_run() -> None:
     first, _ = await _second_run(rig)
     await rig.answer(_signal(), job=f"{rig.run_id}:start")
     assert await rig.ended()
-    assert await rig.store.run(first) is not None
+    assert await rig.store.run(rig.fn.id, first) is not None
     assert {told.name for told in await rig.events()} == {FINISHED, FAILED}
     message = b"Signal conflict; signal wait already exists for another run"
     assert message in ((await rig.history())[-1].value or b"")

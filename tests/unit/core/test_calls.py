@@ -10,7 +10,7 @@ from engine_rig import FN, Rig, event, function
 
 from inngest.core.model.runs import Item, Kind, Run
 from inngest.core.policy import MAX_STATE_SENT
-from inngest.core.sdk.calls import call_request, step_url
+from inngest.core.sdk.calls import call_request, dispatch_id, dispatched, step_url
 
 REQUEST = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 
@@ -45,7 +45,7 @@ async def test_the_first_call_has_all_that_sdks_ask_for() -> None:
             "generation_id": 1,
             "job_id": job,
             "max_attempts": 5,
-            "qi_id": job,
+            "qi_id": f"{job}@1",
             "request_id": REQUEST,
             "run_id": run.id,
             "stack": {"current": 0, "stack": []},
@@ -128,3 +128,15 @@ async def test_an_sdk_that_cannot_fetch_is_sent_everything() -> None:
     run, item = await _run(s=b'"%b"' % (b"x" * MAX_STATE_SENT))
     body = _body(run, item, whole_state=True)
     assert (body["use_api"], list(body["steps"]), len(body["events"])) == (False, ["s"], 1)
+
+
+def test_a_dispatch_names_the_item_and_its_lease() -> None:
+    item = Item(job="run:plan:a@2", kind=Kind.PLAN, fn=FN, epoch=3 * 2**20 + 7)
+    assert dispatched(dispatch_id(item)) == (item.job, item.epoch)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "run:start", "run:start@", "@", "run:start@-1", "run:start@1e3", "x@" + "9" * 99]
+)
+def test_what_is_no_dispatch_names_nothing(text: str) -> None:
+    assert dispatched(text) == ("", 0)

@@ -390,7 +390,7 @@ def test_a_registration_is_refused_or_goes_through(path: tuple[str, ...], value:
     for fn in found.functions:
         assert msgspec.msgpack.decode(msgspec.msgpack.encode(fn), type=Function) == fn
         transition_goes_through(schedule(fn, event("go", {"a": 1}), moment()))
-        transition_goes_through(Transition(fn=fn.id, run="", effects=[crons(fn, moment())]))
+        transition_goes_through(Transition(fn=fn.id, run="", effects=[crons(fn, 1, moment())]))
 
 
 @pytest.mark.parametrize("limit", [10**30, 2**64, 2**53, -(10**30)])

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from engine_rig import FN, NOW, Rig, event, function
+from engine_rig import NOW, Rig, event, function
 
 from inngest.core.decisions.collectors import collected
 from inngest.core.decisions.crons import crons, tick
@@ -16,7 +16,8 @@ from inngest.core.model.events import SCHEDULED
 from inngest.core.model.functions import Batch, Cancel, Debounce, RateLimit, Singleton, Trigger
 from inngest.core.model.history import What
 from inngest.core.model.runs import Item, Kind, Leased, Queue
-from inngest.core.model.transition import Lease, Transition
+from inngest.core.model.transition import Transition, lease_of
+from inngest.core.policy import LEASE
 from inngest.core.timing.times import DAY, HOUR, MINUTE, rfc3339
 
 
@@ -28,7 +29,7 @@ class Runner(Rig):
             await self.commit(schedule(self.fn, event(id=name, **({"ts": self.now} | fields)), self.moment()))
 
     async def due(self) -> list[Leased]:
-        return (await self.store.lease(Queue.RUNNER, 100, self.now, self.now + 1000)).items
+        return await self.leased(Queue.RUNNER)
 
     async def fire(self) -> list[list[str]]:
         """Work off what is due; the ids of the events of each run that this starts."""
@@ -36,10 +37,10 @@ class Runner(Rig):
         for leased in await self.due():
             decide = tick if leased.item.kind is Kind.CRON else collected
             transition = decide(self.fn, leased.item, self.moment())
-            transition.lease = Lease(leased.item.job, leased.item.epoch)
+            transition.lease = lease_of(leased.item)
             committed = await self.commit(transition)
             assert not committed.stale
-            run = await self.store.run(transition.run) if transition.run else None
+            run = await self.store.run(self.fn.id, transition.run) if transition.run else None
             if run is not None:
                 self.run_id = run.id
                 started.append(run.event_ids)
@@ -138,7 +139,7 @@ async def test_an_event_outside_the_condition_runs_alone() -> None:
     rig = Runner(batch=Batch(max_size=5, timeout=10_000, condition="event.data.b"))
     await rig.send("in", data={"b": True})
     await rig.send("out", data={"b": False})
-    assert [run.event_ids for run in await rig.store.runs(FN, 0, NOW + 1)] == [["out"]]
+    assert [run.event_ids for run in await rig.runs()] == [["out"]]
     rig.now += 10_000
     assert await rig.fire() == [["in"]]
 
@@ -169,9 +170,12 @@ async def test_a_batch_that_is_fired_twice_starts_one_run() -> None:
     """The first runner's commit was late: its lease had run out."""
     rig = Runner(batch=Batch(max_size=1, timeout=10_000))
     await rig.send("a")
-    (leased,) = await rig.due()
-    await rig.commit(collected(rig.fn, leased.item, rig.moment()))
-    await rig.commit(collected(rig.fn, leased.item, rig.moment()))
+    (late,) = await rig.due()
+    rig.now += 2 * LEASE
+    assert await rig.fire() == [["a"]]
+    transition = collected(rig.fn, late.item, rig.moment())
+    transition.lease = lease_of(late.item)
+    assert (await rig.commit(transition)).stale
     assert (await rig.store.stats()).runs == 1
 
 
@@ -200,7 +204,7 @@ START = NOW - NOW % FIVE
 
 
 def _commit_crons(fn: Any, now: int) -> Transition:
-    return Transition(fn=fn.id, run="", effects=[crons(fn, Moment(now=now, new_id=lambda: "id"))])
+    return Transition(fn=fn.id, run="", effects=[crons(fn, 1, Moment(now=now, new_id=lambda: "id"))])
 
 
 class Clockwork(Runner):
@@ -212,7 +216,7 @@ class Clockwork(Runner):
         await self.commit(_commit_crons(self.fn, self.now))
 
     async def queued(self) -> list[Item]:
-        items = [entry.item for entry in self.store._entries.values() if not entry.item.run]
+        items = [entry.item for entry in self.store._state.entries.values() if not entry.item.run]
         return sorted(items, key=lambda item: item.due)
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Protocol
 
 import msgspec
 import pytest
@@ -47,7 +50,13 @@ async def peer() -> AsyncIterator[Peer]:
         yield made
 
 
-async def _call(peer: Peer, *keys: str, kind: str = "dev", target: str = "") -> object:
+class Named(Protocol):
+    url: str
+
+
+async def _call(
+    peer: Named, *keys: str, kind: str = "dev", target: str = "", client: HttpClient | None = None
+) -> object:
     fn = Function(
         id=function_uuid("app", "app-fn"),
         slug="app-fn",
@@ -81,12 +90,13 @@ async def _call(peer: Peer, *keys: str, kind: str = "dev", target: str = "") -> 
         target=target,
         epoch=3,
     )
-    client = HttpClient()
-    driver = HttpDriver(client, clock=lambda: NOW, new_id=lambda: REQUEST, signing_keys=keys, kind=kind)
+    used = client or HttpClient()
+    driver = HttpDriver(used, clock=lambda: NOW, new_id=lambda: REQUEST, signing_keys=keys, kind=kind)
     try:
         return await driver.call(run, fn, item)
     finally:
-        await driver.close()
+        if client is None:
+            await driver.close()
 
 
 @pytest.mark.parametrize("target", ["", "a0f1490a20d0211c997b44bc357e1972deab8ae3"])
@@ -129,6 +139,66 @@ async def test_a_refused_signature_is_a_failure_that_may_be_tried_again(peer: Pe
     assert isinstance(answer, Failure)
     assert (answer.status, answer.no_retry) == (401, False)
     assert "HTTP 401" in answer.error.decode()
+
+
+# -- connections that end
+
+
+class Breaker:
+    """Reads whole requests, answers those that it is told to, and then ends the connection."""
+
+    def __init__(self, answers: int, part: bytes = b"") -> None:
+        self.answers = answers
+        self.part = part
+        self.requests = 0
+        self.url = ""
+
+    async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                length = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
+                assert length is not None
+                await reader.readexactly(int(length[1]))
+                self.requests += 1
+                if self.requests > self.answers:
+                    writer.write(self.part)
+                    await writer.drain()
+                    return
+                writer.write(
+                    b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\nx-inngest-sdk: inngest-js:v4.24.0\r\n\r\n1"
+                )
+        finally:
+            writer.close()
+
+
+@asynccontextmanager
+async def breaking(answers: int, part: bytes = b"") -> AsyncIterator[Breaker]:
+    breaker = Breaker(answers, part)
+    server = await asyncio.start_server(breaker.handle, "127.0.0.1", 0)
+    breaker.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/api/inngest"
+    async with server:
+        yield breaker
+
+
+@pytest.mark.parametrize("answers", [0, 1], ids=["new", "kept"])
+@pytest.mark.parametrize(
+    ("part", "when"),
+    [(b"", "before an answer came"), (b"HTTP/1.1 206 ", "in the middle of the response")],
+)
+async def test_a_call_whose_answer_was_lost_is_an_attempt(answers: int, part: bytes, when: str) -> None:
+    async with breaking(answers, part) as breaker:
+        client = HttpClient()
+        for _ in range(answers):
+            assert isinstance(await _call(breaker, client=client), Returned)
+        answer = await _call(breaker, client=client)
+        await client.close()
+    assert isinstance(answer, Failure)
+    assert msgspec.json.decode(answer.error)["message"].endswith(
+        f": the connection was closed {when}; the step may have run"
+    )
+    assert not answer.no_retry
+    assert breaker.requests == answers + 1, "it is sent once"
 
 
 async def test_a_state_that_cannot_be_signed_is_a_failure_that_says_so(

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 from msgspec import Raw
+from streams import publish
 
 from inngest.api.context import Limits
 from inngest.backends.memory.data import MemoryDataStore
@@ -114,19 +115,20 @@ class World:
         self.answers = list(answers)
         now = self.runtime.clock()
         event = Event(id=self.runtime.new_id(), name="order", ts=now, received=now, data=Raw(data))
-        await self.runtime.stream.publish([event])
+        await publish(self.runtime.stream, event)
         async with asyncio.timeout(PATIENCE):
             while True:
-                runs = await self.data.runs_of(event.id)
-                if runs and runs[0].ended:
-                    return runs[0]
+                for record in (await self.data.runs_of([event.id]))[event.id]:
+                    run = await self.data.run(record.id)
+                    if run is not None and run.ended:
+                        return run
                 await asyncio.sleep(0.01)
 
     async def attempts(self, run: RunRecord) -> list[tuple[str, dict[str, Any]]]:
-        history = await self.data.history(run.id)
+        history = await self.data.history([run.id])
         return [
             (entry.outcome, msgspec.json.decode(entry.value or b"null"))
-            for entry in history
+            for entry in history[run.id]
             if entry.what is What.ATTEMPT
         ]
 
@@ -303,7 +305,7 @@ async def test_odd_numbers_come_all_the_way(world: World) -> None:
         http(206, op % (numbers, numbers, b"9" * 32)), http(200, numbers), data=b'{"n":%b}' % numbers
     )
     assert (run.status, run.output) == (RunStatus.COMPLETED, numbers)
-    (entry,) = [each for each in await world.data.history(run.id) if each.step == "s"]
+    (entry,) = [each for each in (await world.data.history([run.id]))[run.id] if each.step == "s"]
     assert (entry.value, (entry.info or {})["input"]) == (numbers, numbers.decode())
     sent = world.requests[1]
     assert sent["event"]["data"]["n"] == sent["steps"]["s"]["data"] == msgspec.json.decode(numbers)

@@ -1,4 +1,4 @@
-"""The heartbeat of an executor: which leases it takes for lost."""
+"""The heartbeat of an executor: which leases it takes for lost, and that it goes on."""
 
 from __future__ import annotations
 
@@ -6,83 +6,108 @@ import asyncio
 from collections.abc import Sequence
 
 import pytest
-from msgspec import Raw
+from executor_world import World
 
-from inngest.backends.memory.data import MemoryDataStore
 from inngest.backends.memory.engine import MemoryEngineStore
-from inngest.backends.memory.stream import MemoryEventStream
-from inngest.core.model.events import Event
-from inngest.core.model.functions import App, Function, Trigger
-from inngest.core.model.ids import app_uuid, function_uuid
+from inngest.core.errors import StoreUnavailable
 from inngest.core.model.runs import Item, Run
 from inngest.core.model.transition import Lease
 from inngest.core.sdk.responses import Answer, Returned
-from inngest.ports.driver import GatewayReply
 from inngest.services import executor
-from inngest.services.registry import RegistryCache
-from inngest.services.runner import Runner
-from inngest.services.runtime import Runtime
-
-FUNCTION = Function(
-    id=function_uuid("app", "app-fn"),
-    slug="app-fn",
-    name="fn",
-    app="app",
-    app_id=app_uuid("app"),
-    url="http://127.0.0.1:3000/api/inngest",
-    triggers=[Trigger(event="app/go")],
-)
 
 
-class Application:
-    """Answers when it is told to."""
-
-    def __init__(self) -> None:
-        self.answers = asyncio.Event()
-
-    async def call(self, run: Run, fn: Function, item: Item) -> Answer:
-        await self.answers.wait()
-        return Returned(output=b"null")
-
-    async def fetch(self, item: Item) -> GatewayReply:
-        raise AssertionError("no step asks for it")
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leases of 600 ms, prolonged three times as often."""
+    monkeypatch.setattr(executor, "LEASE", 600)
+    monkeypatch.setattr(executor, "_BEAT_SECONDS", 0.2)
+    monkeypatch.setattr(executor, "_BEATS_A_LEASE", 1)
 
 
 class SlowStore(MemoryEngineStore):
     """Prolongs leases only when the heartbeat's question is out of date: before, the run has ended."""
 
-    def __init__(self, application: Application) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self._application = application
+        self.asked = asyncio.Event()
         self.lost: asyncio.Future[list[Lease]] = asyncio.get_running_loop().create_future()
 
-    async def extend(self, leases: Sequence[Lease], until: int) -> list[Lease]:
-        self._application.answers.set()
+    async def extend(self, leases: Sequence[Lease], ms: int) -> list[Lease]:
+        self.asked.set()
         while (await self.stats()).runs:
             await asyncio.sleep(0.001)
-        lost = await super().extend(leases, until)
+        lost = await super().extend(leases, ms)
         if not self.lost.done():
             self.lost.set_result(lost)
         return lost
 
 
-async def test_a_lease_whose_work_was_done_meanwhile_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(executor, "LEASE", 600)
-    application = Application()
-    engine = SlowStore(application)
-    runtime = Runtime(
-        engine=engine, stream=MemoryEventStream(), data=MemoryDataStore(), registry=RegistryCache(engine)
-    )
-    await engine.put_app(App(id=app_uuid("app"), name="app", url=FUNCTION.url), [FUNCTION])
-    await runtime.registry.refresh()
-    working = executor.Executor(runtime, application, application)
-    running = asyncio.create_task(working.run())
-    now = runtime.clock()
-    event = Event(id=runtime.new_id(), name="app/go", ts=now, received=now, data=Raw(b"{}"))
-    await Runner(runtime).process([event])
-    async with asyncio.timeout(30):
+async def test_a_lease_whose_work_was_done_meanwhile_is_not_lost() -> None:
+    engine = SlowStore()
+
+    async def answer(run: Run, item: Item) -> Answer:
+        await engine.asked.wait()
+        return Returned(output=b"null")
+
+    world = World(engine, answer)
+    await world.start()
+    async with world.running():
         lost = await engine.lost
-        await working.drain(10)
-        await running
     assert len(lost) == 1, "the store does not know the lease any more"
-    assert working.counts.lost == 0
+    assert world.executor.counts.lost == 0
+
+
+class FailingStore(MemoryEngineStore):
+    """Fails in the first heartbeats, in any way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.failures: list[Exception] = [RuntimeError("anything"), StoreUnavailable("away"), KeyError("x")]
+        self.signs = 0
+        self.prolonged = 0
+
+    async def alive(self, worker: str, ms: int) -> None:
+        self.signs += 1
+        if self.signs == 2:
+            raise RuntimeError("anything")
+        await super().alive(worker, ms)
+
+    async def extend(self, leases: Sequence[Lease], ms: int) -> list[Lease]:
+        if self.failures:
+            raise self.failures.pop()
+        self.prolonged += 1
+        return await super().extend(leases, ms)
+
+
+async def test_a_heartbeat_goes_on_whatever_fails() -> None:
+    engine = FailingStore()
+
+    async def answer(run: Run, item: Item) -> Answer:
+        while engine.prolonged < 3:
+            await asyncio.sleep(0.001)
+        return Returned(output=b"null")
+
+    world = World(engine, answer)
+    run = await world.start()
+    async with world.running():
+        await world.ended(run)
+    assert engine.signs >= 6
+
+
+async def test_an_executor_that_leaves_says_so() -> None:
+    signs: list[int] = []
+
+    class Store(MemoryEngineStore):
+        async def alive(self, worker: str, ms: int) -> None:
+            signs.append(ms)
+            await super().alive(worker, ms)
+
+    async def answer(run: Run, item: Item) -> Answer:
+        return Returned(output=b"null")
+
+    world = World(Store(), answer)
+    run = await world.start()
+    async with world.running():
+        await world.ended(run)
+    assert signs[0] > 0
+    assert signs[-1] == 0

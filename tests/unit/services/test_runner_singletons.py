@@ -2,130 +2,131 @@
 
 from __future__ import annotations
 
+from itertools import permutations
 from typing import Any, Literal
 
-import msgspec
-from msgspec import Raw
+import pytest
+from builders import FN, function
+from runner_world import World
 
-from inngest.backends.memory.data import MemoryDataStore
-from inngest.backends.memory.engine import MemoryEngineStore
-from inngest.backends.memory.stream import MemoryEventStream
-from inngest.core.decisions.crons import crons
-from inngest.core.model.events import Event
-from inngest.core.model.functions import App, Debounce, Function, Singleton, Trigger
+from inngest.core.model.functions import Debounce, Singleton, Trigger
 from inngest.core.model.history import What
-from inngest.core.model.ids import app_uuid, function_uuid
-from inngest.core.model.runs import Queue
-from inngest.core.model.transition import Lease, Transition
-from inngest.services.registry import RegistryCache
+from inngest.core.model.runs import RunStatus
+from inngest.core.policy import LEASE
+from inngest.core.timing.times import MINUTE
 from inngest.services.runner import Runner
-from inngest.services.runtime import Runtime
-
-LATER = 3_600_000
 
 
-class World:
-    def __init__(self, mode: Literal["skip", "cancel"], **fields: Any) -> None:
-        self.engine = MemoryEngineStore()
-        self.runtime = Runtime(
-            engine=self.engine,
-            stream=MemoryEventStream(),
-            data=MemoryDataStore(),
-            registry=RegistryCache(self.engine),
-        )
-        self.runner = Runner(self.runtime)
-        self.fn = Function(
-            id=function_uuid("app", "app-one"),
-            slug="app-one",
-            name="One",
-            app="app",
-            app_id=app_uuid("app"),
-            url="http://127.0.0.1:3000/api/inngest",
-            singleton=Singleton(mode=mode),
-            **{"triggers": [Trigger(event="app/go")], **fields},
-        )
-
-    async def open(self) -> None:
-        app = App(id=self.fn.app_id, name="app", url=self.fn.url)
-        await self.engine.put_app(app, [self.fn])
-        await self.runtime.registry.refresh()
-
-    def event(self) -> Event:
-        now = self.runtime.clock()
-        return Event(id=self.runtime.new_id(), name="app/go", ts=now, received=now, data=Raw(b"{}"))
-
-    async def runs(self) -> list[str]:
-        return [run.id for run in await self.engine.runs(self.fn.id, 0, 1 << 60)]
-
-    async def history(self) -> list[tuple[What, str, dict[str, Any]]]:
-        box = await self.engine.outbox_history(100)
-        await self.engine.ack_history(box.token)
-        return [(entry.what, entry.run, entry.info or {}) for entry in box.entries]
-
-    async def fire(self) -> None:
-        """Work off the one timer of the function, whenever it is due."""
-        now = self.runtime.clock() + LATER
-        (leased,) = (await self.engine.lease(Queue.RUNNER, 10, now, now + LATER)).items
-        transition: Transition = await self.runner._fire(leased.item)
-        transition.lease = Lease(leased.item.job, leased.item.epoch)
-        await self.engine.commit([transition])
+async def _world(mode: Literal["skip", "cancel"], **fields: Any) -> World:
+    world = World()
+    await world.register(function(singleton=Singleton(mode=mode), **fields))
+    return world
 
 
 async def test_a_skipped_run_names_the_one_that_goes_on() -> None:
-    world = World("skip")
-    await world.open()
+    world = await _world("skip")
     for _ in range(2):
-        await world.runner.process([world.event()])
+        await world.process(world.event())
     [first] = await world.runs()
     (_, second) = await world.history()
-    assert (second[0], second[2]["reason"], second[2]["existing"]) == (What.SKIPPED, "Singleton", first)
+    assert second.info is not None
+    assert (second.what, second.info["reason"]) == (What.SKIPPED, "Singleton")
+    assert second.info["existing"] == first.id
 
 
 async def test_a_new_event_cancels_the_run_before() -> None:
-    world = World("cancel")
-    await world.open()
-    await world.runner.process([world.event()])
+    world = await _world("cancel")
+    await world.process(world.event())
     [first] = await world.runs()
-    await world.runner.process([world.event()])
-    [second] = await world.runs()
-    assert second != first
-    assert (What.ENDED, first) in [entry[:2] for entry in await world.history()]
+    event = world.event()
+    await world.process(event)
+    await world.fire()
+    assert await world.alive() == [event.id]
+    assert await world.ends() == [(first.id, RunStatus.CANCELLED)]
+
+
+@pytest.mark.parametrize("batched", [True, False])
+@pytest.mark.parametrize("order", list(permutations(range(3))))
+async def test_the_run_of_the_newest_event_is_kept_however_they_are_delivered(
+    order: tuple[int, ...], batched: bool
+) -> None:
+    """In one delivery or in three, in order or not: by several runners, say."""
+    world = await _world("cancel")
+    events = [world.event(data={"n": n}) for n in range(3)]
+    deliveries = [[events[n] for n in order]] if batched else [[events[n]] for n in order]
+    for delivery in deliveries:
+        await world.process(*delivery)
+    await world.fire()
+    assert await world.alive() == [events[2].id]
+    entries = await world.history()
+    scheduled = {entry.run for entry in entries if entry.what is What.SCHEDULED}
+    ended = [entry.run for entry in entries if entry.what is What.ENDED]
+    skipped = [entry for entry in entries if entry.what is What.SKIPPED]
+    assert len(ended) == len(scheduled) - 1
+    assert len(scheduled) + len(skipped) == 3
+
+
+async def test_a_run_that_gives_way_makes_no_further_call() -> None:
+    world = await _world("cancel")
+    await world.process(world.event())
+    await world.process(world.event())
+    assert len(await world.calls()) == 1, "also before its end is told"
 
 
 async def test_an_event_that_is_delivered_again_cancels_no_newer_run() -> None:
-    world = World("cancel")
-    await world.open()
+    world = await _world("cancel")
     events = [world.event(), world.event()]
     for event in events:
-        await world.runner.process([event])
-    kept = await world.runs()
+        await world.process(event)
+    await world.fire()
+    kept = await world.alive()
     for event in events:
-        await world.runner.process([event])
-    assert await world.runs() == kept
+        await world.process(event)
+    await world.fire()
+    assert await world.alive() == kept == [events[1].id]
 
 
 async def test_a_debounced_event_cancels_when_it_runs() -> None:
-    world = World("cancel", debounce=Debounce(period=1_000))
-    await world.open()
-    await world.runner.process([world.event()])
+    world = await _world("cancel", debounce=Debounce(period=1_000))
+    await world.process(first := world.event())
+    world.now += 1_000
     await world.fire()
-    first = await world.runs()
-    await world.runner.process([world.event()])
-    assert await world.runs() == first
+    await world.process(second := world.event())
     await world.fire()
-    (second,) = await world.runs()
-    assert second != first[0]
+    assert await world.alive() == [first.id]
+    world.now += 1_000
+    await world.fire()
+    assert await world.alive() == [second.id]
+
+
+async def _cron_world() -> World:
+    world = await _world("cancel", triggers=[Trigger(cron="* * * * *")])
+    await world.runner._derive()
+    return world
 
 
 async def test_a_tick_cancels_the_run_of_the_one_before() -> None:
-    world = World("cancel", triggers=[Trigger(cron="* * * * *")])
-    await world.open()
-    effect = crons(world.fn, world.runtime.moment())
-    await world.engine.commit([Transition(fn=world.fn.id, run="", effects=[effect])])
+    world = await _cron_world()
+    kept = []
+    for _ in range(2):
+        world.now += MINUTE
+        await world.fire()
+        (run,) = await world.runs()
+        kept.append(run.id)
+    assert kept[0] != kept[1]
+    assert await world.ends() == [(kept[0], RunStatus.CANCELLED)]
+
+
+async def test_a_runner_that_wakes_with_a_tick_that_others_have_fired_cancels_nothing() -> None:
+    world = await _cron_world()
+    world.now += MINUTE
+    (held,) = await world.lease()  # and the runner is stopped
+    other = Runner(world.runtime)
+    for _ in range(2):
+        world.now += MINUTE + LEASE
+        await world.fire(other)
+    newest = [run.id for run in await world.runs()]
+    assert len(newest) == 1
+    await world.runner._commit(await world.runner._fire(held))
     await world.fire()
-    (first,) = await world.runs()
-    (item,) = [entry.item for entry in world.engine._entries.values() if entry.item.kind == "cron"]
-    item.payload = msgspec.json.encode({**msgspec.json.decode(item.payload), "at": item.due + 60_000})
-    await world.fire()
-    (second,) = await world.runs()
-    assert second != first
+    assert [run.id for run in await world.runs(FN)] == newest

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import json
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,16 +13,19 @@ import aiohttp
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from structlog.testing import capture_logs
 
 from inngest.api.register import RegisterApi
 from inngest.backends.memory.engine import MemoryEngineStore
 from inngest.core.errors import StoreUnavailable
+from inngest.core.model.functions import App
 from inngest.core.model.ids import UlidFactory
 from inngest.core.sdk.signing import hashed_key, verify
 from inngest.drivers.http import HttpClient
-from inngest.ports.engine import Registry
+from inngest.loops.trouble import ERRORS
+from inngest.ports.engine import Registered
 from inngest.services import sync
-from inngest.services.sync import AppSync, default_ports, local_url
+from inngest.services.sync import AppSync, SyncResult, default_ports, local_url
 
 BODIES: dict[str, dict[str, Any]] = json.loads(
     (Path(__file__).parents[1] / "core" / "registration_bodies.json").read_text(encoding="utf-8")
@@ -43,7 +46,7 @@ class Engine(MemoryEngineStore):
     reads = 0
     down = False
 
-    async def registry(self) -> Registry:
+    async def registry(self) -> Registered:
         self.reads += 1
         if self.down:
             raise StoreUnavailable("connection refused")
@@ -67,19 +70,21 @@ class Context:
 
 
 class Logs:
-    """Stands in for the module's logger."""
+    """What is logged meanwhile about syncs, from the level of information on."""
 
-    def __init__(self) -> None:
-        self.entries: list[tuple[str, dict[str, Any]]] = []
+    def __init__(self, entries: list[MutableMapping[str, Any]]) -> None:
+        self._entries = entries
 
-    def info(self, event: str, **fields: Any) -> None:
-        self.entries.append(("info", fields))
+    @property
+    def entries(self) -> list[MutableMapping[str, Any]]:
+        return [
+            entry
+            for entry in self._entries
+            if entry["log_level"] != "debug" and entry["action"].startswith("sync.")
+        ]
 
-    warning = info
-    debug = info
-
-    def of(self, action: str) -> list[dict[str, Any]]:
-        return [fields for _, fields in self.entries if fields["action"] == action]
+    def of(self, action: str) -> list[MutableMapping[str, Any]]:
+        return [entry for entry in self._entries if entry["action"] == action]
 
 
 class SdkApp:
@@ -139,10 +144,9 @@ def ctx() -> Context:
 
 
 @pytest.fixture
-def logs(monkeypatch: pytest.MonkeyPatch) -> Logs:
-    logs = Logs()
-    monkeypatch.setattr(sync, "log", logs)
-    return logs
+def logs() -> Iterator[Logs]:
+    with capture_logs() as entries:
+        yield Logs(entries)
 
 
 @pytest.fixture
@@ -415,6 +419,57 @@ async def test_a_store_that_is_down_stops_no_loop(
         assert not polling.done()
         assert not discovering.done()
     assert await ctx.engine.apps() == {"ts4": app.url}
+
+
+async def test_an_unexpected_error_with_one_app_keeps_no_other_from_its_turn(
+    ctx: Context, syncing: AppSync, logs: Logs, add_app: AddApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad, good = await add_app("ts4"), await add_app("py")
+    real = AppSync.ping
+
+    async def ping(self: AppSync, url: str, *, seconds: float = sync.PING_SECONDS) -> SyncResult:
+        if url == bad.url:
+            raise RuntimeError("anything")
+        return await real(self, url, seconds=seconds)
+
+    monkeypatch.setattr(AppSync, "ping", ping)
+    before = ERRORS["sync.ping"]
+    async with running(syncing.watch([bad.url, good.url], every=0.01)) as watching:
+        await eventually(lambda: ERRORS["sync.ping"] > before + 3)
+        assert await ctx.engine.apps() == {"py": good.url}
+        monkeypatch.setattr(AppSync, "ping", real)
+        await eventually(watching.done)
+    assert {entry["url"] for entry in logs.of("sync.ping")} == {bad.url}
+
+
+async def test_an_unexpected_error_of_the_registry_ends_no_loop(
+    ctx: Context, syncing: AppSync, logs: Logs, add_app: AddApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = await add_app("ts4")
+    await syncing.ping(app.url)
+    failures = 0
+
+    async def fail(self: AppSync) -> list[App]:
+        nonlocal failures
+        failures += 1
+        raise RuntimeError("anything")
+
+    real = AppSync._apps
+    monkeypatch.setattr(AppSync, "_apps", fail)
+    pings = len(app.pings)
+    async with running(syncing.poll(every=0.01)) as polling, running(syncing.discover(every=0.01)) as found:
+        await eventually(lambda: failures > 4)
+        monkeypatch.setattr(AppSync, "_apps", real)
+        await eventually(lambda: len(app.pings) > pings + 2)
+        assert not polling.done()
+        assert not found.done()
+    assert logs.of("sync.poll")
+    assert logs.of("sync.discover")
+
+
+@pytest.mark.parametrize("url", ["http://[bad", "http://a:99999/", "http://a:b/", "", "\ud800"])
+def test_what_is_no_url_has_no_port_here(url: str) -> None:
+    assert sync._local_port(sync.normalise_url(url)) is None
 
 
 async def test_apps_on_this_host_are_found(

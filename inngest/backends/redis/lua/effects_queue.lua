@@ -4,6 +4,15 @@ function effects.enqueue(wire, partition)
   return push(wire, partition)
 end
 
+function effects.first(wires)
+  for _, wire in ipairs(wires) do
+    if push(wire, false) then
+      return true
+    end
+  end
+  return false
+end
+
 function effects.drop(job)
   local item = load_item(FN, job)
   if not item or item.state == 'leased' or item.run ~= RUN then
@@ -27,11 +36,11 @@ function effects.retry(due, attempt, payload)
   end
   leased = nil
   if item.run ~= '' and not S.alive then
-    remove_item(item)  -- the run has ended meanwhile
+    forget(item)  -- the run has ended meanwhile
     return true
   end
   item.due, item.score = due, due - (S.priority or 0) * 1000
-  unlease(item, NOW)
+  unlease(item)
   call('HSET', item_key(FN, item.job), 'attempt', attempt)
   if payload then
     call('HSET', item_key(FN, item.job), 'payload', payload)
@@ -39,18 +48,25 @@ function effects.retry(due, attempt, payload)
   return true
 end
 
-function effects.reset(job, epoch, till)
+function effects.reset(job, epoch, ms)
   if not S.alive or not leased_item(FN, job, epoch) then
     return false
   end
-  call('ZADD', PREFIX .. 'leases', 'XX', 'GT', till, FN .. '|' .. job)
+  call('ZADD', PREFIX .. 'leases', 'XX', 'GT', NOW + ms, FN .. '|' .. job)
   call('HSET', item_key(FN, job), 'attempt', 0)
   return true
 end
 
 -- The schedules of a partition: the name of each, and the job of its newest item.
-function effects.crons(wires, partition)
+function effects.crons(wires, partition, version)
   local crons = TAG .. 'crons:' .. partition[1]
+  local before = tonumber(call('HGET', TAG .. 'crons', partition[1]) or nil) or 0
+  if version < before then
+    return false
+  end
+  if version > before then
+    call('HSET', TAG .. 'crons', partition[1], version)
+  end
   local wanted, queued = {}, {}
   for _, wire in ipairs(wires) do
     wanted[wire[9]] = true
@@ -58,9 +74,15 @@ function effects.crons(wires, partition)
   local known = call('HGETALL', crons)
   for place = 1, #known, 2 do
     local name, item = known[place], load_item(FN, known[place + 1])
-    queued[name] = true
-    if not wanted[name] and item.state ~= 'leased' then
-      remove_item(item)
+    if not item then
+      call('HDEL', crons, name)
+      drop_damaged(FN, known[place + 1])
+    else
+      queued[name] = true
+      relink(item)
+      if not wanted[name] and item.state ~= 'leased' then
+        remove_item(item)
+      end
     end
   end
   for _, wire in ipairs(wires) do

@@ -115,8 +115,12 @@ function effects.take(id)
   if not packed then
     return false
   end
-  local record = cmsgpack.unpack(packed)
   call('HDEL', pauses_key(FN, RUN), id)
+  local record = unpacked(packed, PAUSE)
+  if not record then
+    count('damaged', 1)
+    return true
+  end
   unindex_pause(id, record)
   if not record[5] then
     S.waits, S.dirty = S.waits - 1, true
@@ -128,47 +132,22 @@ function effects.take(id)
   return true
 end
 
+function effects.evict(wire)
+  if not S.alive then
+    return false
+  end
+  save_state()
+  evict_run(RUN, wire)
+  S.alive, S.evicted, last = false, true, nil
+  return true
+end
+
 effects['end'] = function()
   if not S.alive then
     return false
   end
-  S.alive, last = false, nil
-  local pauses = call('HGETALL', pauses_key(FN, RUN))
-  for place = 1, #pauses, 2 do
-    unindex_pause(pauses[place], cmsgpack.unpack(pauses[place + 1]))
-  end
-  local jobs = call('HGETALL', run_key('jobs'))
-  for place = 1, #jobs, 2 do
-    local job = jobs[place]
-    if jobs[place + 1] == '1' then
-      local item = load_item(FN, job)
-      if item.state ~= 'leased' then
-        remove_item(item)
-      elseif not item.loose then
-        -- Nothing but the job id will lead to it.
-        call('HSET', PREFIX .. 'jobs', job, FN)
-        call('HSET', item_key(FN, job), 'loose', '1')
-        if leased and leased.job == job then
-          leased.loose = true
-        end
-      end
-    end
-  end
-  local got = call('HMGET', run_key('run'), 'lock', 'start_def')
-  local run_cell = got[2] ~= '' and cmsgpack.unpack(got[2])[2]
-  if run_cell and run_cell[1] then
-    local key = cell_key(FN, run_cell[1])
-    if call('SREM', key, RUN) == 1 then
-      wake(key)
-    end
-  end
-  if got[1] ~= '' and call('GET', PREFIX .. got[1]) == RUN then
-    call('DEL', PREFIX .. got[1])
-  end
-  call('UNLINK', run_key('run'), run_key('steps'), run_key('stack'), run_key('pending'), run_key('jobs'),
-    pauses_key(FN, RUN))
-  call('HDEL', PREFIX .. 'runs', RUN)
-  call('ZREM', TAG .. 'runs', RUN)
+  S.alive, S.evicted, last = false, false, nil
+  drop_run(FN, RUN)
   return true
 end
 

@@ -1,12 +1,12 @@
--- KEYS: the leases. ARGV: prefix, until, {{job, epoch}...}. Reply: for each, whether it is still held.
+-- KEYS: the leases. ARGV: prefix, time, for ms, {{function, job, epoch}...}. Reply: for each, whether it is
+-- still held.
 
-local UNTIL = tonumber(ARGV[2])
+local till = NOW + tonumber(ARGV[3])
 local held = {}
-for place, lease in ipairs(cmsgpack.unpack(ARGV[3])) do
-  local fn = owner_of(lease[1])
+for place, lease in ipairs(cmsgpack.unpack(ARGV[4])) do
   held[place] = 0
-  if fn and leased_item(fn, lease[1], lease[2]) then
-    call('ZADD', PREFIX .. 'leases', 'XX', 'GT', UNTIL, fn .. '|' .. lease[1])
+  if leased_item(lease[1], lease[2], lease[3]) then
+    call('ZADD', PREFIX .. 'leases', 'XX', 'GT', till, lease[1] .. '|' .. lease[2])
     held[place] = 1
   end
 end

@@ -1,10 +1,9 @@
--- KEYS: the leases. ARGV: prefix, now, {{job, epoch}...}. Leases that are lost stay so.
+-- KEYS: the leases. ARGV: prefix, time, {{function, job, epoch}...}. Leases that are lost stay so.
 
 for _, lease in ipairs(cmsgpack.unpack(ARGV[3])) do
-  local fn = owner_of(lease[1])
-  local item = fn and leased_item(fn, lease[1], lease[2])
+  local item = leased_item(lease[1], lease[2], lease[3])
   if item then
-    unlease(item, tonumber(ARGV[2]))
+    unlease(item)
   end
 end
 settle_counts()

@@ -1,5 +1,4 @@
--- KEYS: the jobs. ARGV: prefix, job. Reply: as `item_reply`, or false.
+-- KEYS: a function's tag. ARGV: prefix, time, function, job. Reply: as `item_reply`, or false.
 
-local fn = owner_of(ARGV[2])
-local item = fn and load_item(fn, ARGV[2])
+local item = load_item(ARGV[3], ARGV[4])
 return item and item_reply(item) or false

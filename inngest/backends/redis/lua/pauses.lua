@@ -3,6 +3,8 @@
 -- In a bucket stands the run, a line feed, and the pause itself, opaque.
 
 -- A record: {bucket, key of the paths or '', path, timeout job, whether it only cancels}.
+local PAUSE = 'ssssb'
+
 local function pauses_key(fn, run)
   return of(fn) .. 'pauses:' .. run
 end
@@ -19,7 +21,7 @@ end
 local function unindex_pause(id, record)
   if call('HDEL', PREFIX .. record[1], id) == 1 then
     count('pauses', -1)
-    if record[2] ~= '' and call('HINCRBY', PREFIX .. record[2], record[3], -1) == 0 then
+    if record[2] ~= '' and call('HINCRBY', PREFIX .. record[2], record[3], -1) <= 0 then
       call('HDEL', PREFIX .. record[2], record[3])
     end
   end

@@ -28,17 +28,37 @@ local function unring(fn, pid, queue)
   return call('ZREM', ring_key(queue), fn .. '|' .. pid) == 1
 end
 
+-- The next due time of a queue has moved forward.
 local function wake_workers(queue)
   woken[queue] = true
+end
+
+-- What is said on the channel of a queue stands in bell.py: here, in how many ms there is something to do.
+local function say(queue, words)
+  call('PUBLISH', PREFIX .. 'ready:' .. queue, words)
+end
+
+local function in_ms(due)
+  return text(math.max(due - NOW, 0))
 end
 
 local function send_wakes()
   for queue, before in pairs(sizes) do
     if before == 0 and ring_size(queue) > 0 then
-      woken[queue] = true
+      say(queue, '0')
+      woken[queue] = nil
     end
   end
   for queue in pairs(woken) do
-    call('PUBLISH', PREFIX .. 'ready:' .. queue, '')
+    local first = call('ZRANGE', PREFIX .. 'due:' .. queue, 0, 0, 'WITHSCORES')[2]
+    if first then
+      say(queue, in_ms(tonumber(first)))
+    end
   end
+end
+
+-- One has looked and leaves nothing behind that is due within `ms` (-1: nothing is planned): the others need not
+-- look.
+local function say_quiet(queue, ms, who)
+  say(queue, '=' .. (ms >= 0 and text(ms) or '-') .. ' ' .. who)
 end

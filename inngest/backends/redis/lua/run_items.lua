@@ -1,14 +1,11 @@
--- KEYS: the runs. ARGV: prefix, run. Reply: its items, as `item_reply`.
+-- KEYS: a function's tag. ARGV: prefix, time, function, run. Reply: its items, as `item_reply`.
 
-local RUN = ARGV[2]
-local fn = call('HGET', PREFIX .. 'runs', RUN)
 local items = {}
-if fn then
-  local jobs = call('HGETALL', of(fn) .. 'jobs:' .. RUN)
-  for place = 1, #jobs, 2 do
-    if jobs[place + 1] == '1' then
-      table.insert(items, item_reply(load_item(fn, jobs[place])))
-    end
+local jobs = call('HGETALL', of(ARGV[3]) .. 'jobs:' .. ARGV[4])
+for place = 1, #jobs, 2 do
+  local item = jobs[place + 1] == '1' and load_item(ARGV[3], jobs[place])
+  if item then
+    table.insert(items, item_reply(item))
   end
 end
 return items

@@ -5,10 +5,12 @@
 local function state_reply(fn, run, known, room)
   local tag = of(fn)
   local got = call('HMGET', tag .. 'run:' .. run, 'revision', 'version', 'plan', 'started', 'size', 'weight')
-  if not got[1] then
-    return nil, 0
+  local weight = (tonumber(got[5] or nil) or 0) + (tonumber(got[6] or nil) or 0)
+  for place = 1, 6 do
+    if not got[place] then
+      return nil, 0
+    end
   end
-  local weight = tonumber(got[5]) + tonumber(got[6])
   if got[1] == known or weight > room then
     return { run, got[1] }, 0
   end

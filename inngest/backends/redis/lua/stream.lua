@@ -22,3 +22,7 @@ local function groups()
   end
   return found
 end
+
+local function lowest_pending(group)
+  return call('XPENDING', STREAM, group.name)[2]
+end

@@ -1,24 +1,24 @@
 -- One transition in the making: {fn, run, lease job or '', lease epoch, effects}, as of
 -- inngest/core/transition.py.
 
-local T = cmsgpack.unpack(ARGV[2])
+local T = cmsgpack.unpack(ARGV[3])
 local FN, RUN, TAG = T[1], T[2], of(T[1])
 
 -- The part of the run that changes; written back once, at the end.
-local S = { alive = false, dirty = false }
+-- An evicted run is there only for the item that tells its end: see `commit`.
+local S = { alive = false, dirty = false, evicted = false }
 
 local function run_key(part)
   return TAG .. part .. ':' .. RUN
 end
 
 local function load_state()
-  local got = call('HMGET', run_key('run'), 'revision', 'version', 'plan', 'started', 'size', 'pending',
-    'live', 'waits', 'priority')
-  if got[1] then
-    S.alive, S.plan = true, got[3] == '1'
-    S.revision, S.version, S.started = tonumber(got[1]), tonumber(got[2]), tonumber(got[4])
-    S.size, S.pending, S.live = tonumber(got[5]), tonumber(got[6]), tonumber(got[7])
-    S.waits, S.priority = tonumber(got[8]), tonumber(got[9])
+  local fields = run_fields(FN, RUN)
+  if fields then
+    for name, value in pairs(fields) do
+      S[name] = value
+    end
+    S.alive = not S.evicted
   end
 end
 
@@ -36,13 +36,13 @@ end
 local function save_state()
   if S.alive and S.dirty then
     call('HSET', run_key('run'), 'revision', S.revision, 'version', S.version, 'plan', S.plan and '1' or '0',
-      'started', S.started, 'size', S.size, 'pending', S.pending, 'live', S.live, 'waits', S.waits)
+      'started', S.started, 'size', S.size, 'pending', S.pending, 'live', S.live, 'waits', S.waits,
+      'taken', S.taken or '')
   end
 end
 
 -- The leased item that the transition is about; `last` is the newest queued call.
 local leased, last
-local NOW = tonumber(ARGV[3])
 
 -- Timeouts of the run itself ask for no call.
 local function stirs(item)
@@ -55,7 +55,7 @@ local function forget(item)
   if item == leased then
     leased = nil
   end
-  if item.run == RUN and RUN ~= '' and S.alive then
+  if item.run == RUN and RUN ~= '' and (S.alive or S.evicted) then
     call('HSET', run_key('jobs'), item.job, '0')
     if stirs(item) then
       S.live, S.dirty = S.live - 1, true
@@ -73,7 +73,7 @@ end
 
 local function set_partition(item, pid, packed)
   item.pid, item.packed = pid, packed
-  item.def = packed == '' and NO_CAPACITY or cmsgpack.unpack(packed)
+  item.def = capacity_of(packed)
 end
 
 -- Queue an item, in the partition given as {id, packed capacity}, or false for where items of its kind go.
@@ -88,16 +88,15 @@ local function push(wire, partition)
     end
     item.moves = item.kind == 'start'
     if not partition and is_call(item) then
-      local kind = item.kind == 'start' and 'start' or 'work'
-      partition = call('HMGET', run_key('run'), kind, kind .. '_def')
+      partition = item.kind == 'start' and { S.start, S.start_def } or { S.work, S.work_def }
     end
-    partition = partition or { FN .. '/t', '' }
+    partition = partition or { FN .. (item.queue == 'runner' and '/r' or '/t'), '' }
   elseif call('EXISTS', item_key(FN, item.job)) == 1 then
     return false
   end
   partition = partition or { FN .. '/r', '' }
   set_partition(item, partition[1], partition[2])
-  add_item(item, math.max(wire[8], NOW))
+  add_item(item)
   if item.kind == 'cron' and item.run == '' then
     call('HSET', TAG .. 'crons:' .. item.pid, item.name, item.job)
   end
@@ -105,6 +104,17 @@ local function push(wire, partition)
     last = item
   end
   return true
+end
+
+-- Nothing of a run goes on but the item, which is made its own.
+local function evict_run(run, wire)
+  drop_parts(FN, run)
+  local item = new_item(wire)
+  item.run, item.job = run, run .. ':evict'
+  set_partition(item, FN .. '/r', '')
+  call('HSET', TAG .. 'run:' .. run, 'evicted', '1', 'live', 1, 'waits', 0)
+  call('HSET', TAG .. 'jobs:' .. run, item.job, '1')
+  add_item(item)
 end
 
 -- What leaves the engine: kept in order, pushed at the end.
@@ -117,6 +127,13 @@ local function send_outbox()
       local length
       for first = 1, #entries, 1000 do
         length = call('RPUSH', key, unpack(entries, first, math.min(first + 999, #entries)))
+      end
+      local most = tonumber(ARGV[8])
+      if box == 'history' and length > most then
+        -- Nobody has fetched it for very long: the oldest goes.
+        call('LTRIM', key, length - most, -1)
+        call('INCRBY', key .. ':base', length - most)
+        call('INCRBY', key .. ':dropped', length - most)
       end
       if length == #entries then
         call('PUBLISH', PREFIX .. 'outbox:' .. box, '')

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+from typing import Any
 
 from inngest.drivers.http import Target
 from inngest.drivers.http.connection import Connection
@@ -16,6 +18,13 @@ class Wire(asyncio.Transport):
     def __init__(self) -> None:
         super().__init__()
         self.closed = False
+        self._sockets = socket.socketpair()
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return self._sockets[0] if name == "socket" else default
+
+    def is_closing(self) -> bool:
+        return self.closed
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         pass
@@ -25,6 +34,10 @@ class Wire(asyncio.Transport):
 
     def close(self) -> None:
         self.closed = True
+
+    def __del__(self) -> None:
+        for each in self._sockets:
+            each.close()
 
     abort = close
 

@@ -65,7 +65,7 @@ async def call(client: HttpClient, url: str, body: bytes = b"x") -> bytes:
         pytest.param(
             ok(zlib.compress(b"abc")[:-4], "content-encoding: deflate"), "deflate body is cut", id="cut zlib"
         ),
-        pytest.param(b"", "closed before a response", id="nothing"),
+        pytest.param(b"", "closed before an answer came", id="nothing"),
         pytest.param(b"HTTP/1.1 20", "in the middle", id="cut status"),
         pytest.param(ANSWER + b"content-length: 9\r\n\r\n1234", "in the middle", id="cut length"),
         pytest.param(CHUNKED + b"9\r\n1234", "in the middle", id="cut chunk"),
@@ -140,94 +140,6 @@ async def test_a_peer_that_speaks_first_or_hangs_up_is_not_http(
     with pytest.raises(HttpProtocolError, match="before the request was sent"):
         await call(client, peer.url)
     assert peer.requests == []
-
-
-# Kept connections that end
-
-
-def ending(handle_second):
-    """The first connection answers once and then does as told with the second request; later ones answer."""
-
-    async def handle(link: Link) -> None:
-        await link.request()
-        await link.send(ok(b"1"))
-        if link.number == 1:
-            await link.request()
-            await handle_second(link)
-        else:
-            await link.closed_by_client()
-
-    return handle
-
-
-async def close(link: Link) -> None:
-    return
-
-
-async def reset(link: Link) -> None:
-    link.reset()
-
-
-@pytest.mark.parametrize("end", [close, reset])
-async def test_a_kept_connection_that_ends_without_a_byte_is_retried(serve, client: HttpClient, end) -> None:
-    peer = await serve(ending(end))
-    assert await call(client, peer.url, b"first") == b"1"
-    assert await call(client, peer.url, b"second") == b"1"
-    assert peer.accepted == 2
-    assert [r.body for r in peer.requests] == [b"first", b"second", b"second"]
-
-
-async def test_a_kept_connection_that_ends_after_a_byte_is_not_retried(serve, client: HttpClient) -> None:
-    async def babble(link: Link) -> None:
-        await link.send(b"H")
-
-    peer = await serve(ending(babble))
-    await call(client, peer.url)
-    with pytest.raises(HttpProtocolError, match="in the middle"):
-        await call(client, peer.url)
-    assert peer.accepted == 1
-
-
-async def test_the_retry_happens_once(serve, client: HttpClient) -> None:
-    async def handle(link: Link) -> None:
-        if link.number == 1:
-            await link.request()
-            await link.send(ok())
-        await link.request()
-
-    peer = await serve(handle)
-    await call(client, peer.url)
-    with pytest.raises(HttpProtocolError, match="closed before a response"):
-        await call(client, peer.url)
-    assert peer.accepted == 2
-    assert len(peer.requests) == 3
-
-
-async def test_the_retry_opens_a_connection_though_others_are_kept(serve, client: HttpClient) -> None:
-    together = asyncio.Barrier(3)
-
-    async def handle(link: Link) -> None:
-        await link.request()
-        if link.number <= 3:
-            await together.wait()
-        await link.send(ok())
-        if link.number > 3:
-            await link.closed_by_client()
-        await link.request()
-
-    peer = await serve(handle)
-    await asyncio.gather(*(call(client, peer.url) for _ in range(3)))
-    assert await call(client, peer.url) == b"done"
-    assert peer.accepted == 4
-
-
-async def test_a_connection_closed_while_idle_is_not_used(serve, client: HttpClient) -> None:
-    peer = await serve(closing_after(ok()))
-    await call(client, peer.url)
-    (pool,) = client._pools.values()
-    await until(lambda: pool.unused)
-    await call(client, peer.url)
-    assert [peer.accepted, len(peer.requests)] == [2, 2]
 
 
 # Bytes that nobody asked for

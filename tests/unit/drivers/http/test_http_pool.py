@@ -8,10 +8,10 @@ import pytest
 from http_peer import Link, answering, closing_after, ok, until
 
 from inngest.drivers.http import (
+    AnswerLost,
     HttpClient,
     HttpClientClosed,
     HttpError,
-    HttpProtocolError,
     HttpTimeout,
     dial,
 )
@@ -115,7 +115,7 @@ async def test_a_failed_call_frees_its_slot_for_the_next(serve, make_client) -> 
     peer = await serve(closing_after(b""))
     client = make_client(max_connections_per_host=1)
     results = await asyncio.gather(*(call(client, peer.url) for _ in range(5)), return_exceptions=True)
-    assert [type(result) for result in results] == [HttpProtocolError] * 5
+    assert [type(result) for result in results] == [AnswerLost] * 5
 
 
 async def test_a_failed_connect_frees_its_slot_for_the_next(make_client, unused_tcp_port: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from inngest.core.model.runs import RunStatus
 from inngest.ports.data import DataStore
 
 Make = Callable[[Path], Awaitable[DataStore]]
+
+_SERIAL = count()
 
 T0 = 1_790_000_000_000
 
@@ -55,6 +58,7 @@ class Story:
         self.add(What.SCHEDULED, at, info=info)
 
     def add(self, what: What, at: int, **fields: Any) -> Story:
+        fields.setdefault("id", ulid(T0 + at, next(_SERIAL).to_bytes(10)))
         self.entries.append(History(what=what, run=self.id, fn=self.fn, at=T0 + at, **fields))
         return self
 
