@@ -65,7 +65,7 @@ async def read_json(request: web.Request, of: type[T]) -> T:
         return msgspec.json.decode(body, type=of)
     except border.UNREADABLE as error:
         passed(body, "")  # knows the place of more
-        raise ApiError(400, f"Invalid request body: {error}") from None
+        raise ApiError(400, f"Invalid request body: {border.reason(error)}") from None
 
 
 def passed(raw: bytes | Raw, place: str, *, around: int = 0) -> Any:

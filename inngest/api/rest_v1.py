@@ -231,7 +231,7 @@ class RestV1:
             try:
                 msgspec.json.decode(body, type=Raw)
             except border.UNREADABLE as error:
-                raise ApiError(400, f"OTLP request is not valid JSON: {error}") from None
+                raise ApiError(400, f"OTLP request is not valid JSON: {border.reason(error)}") from None
         return raw_answer(b'{"partialSuccess":{}}')
 
 

@@ -73,6 +73,11 @@ def load(text: bytes | Raw, place: str, *, around: int = 0) -> Any:
     return value
 
 
+def reason(error: Exception) -> str:
+    """What is wrong with a text, by what msgspec raised."""
+    return _TOO_DEEP if isinstance(error, RecursionError) else str(error)
+
+
 def dump(value: Any) -> bytes:
     """JSON text of a value. Raises InvalidJson for what JSON cannot say, NaN and infinity too."""
     try:

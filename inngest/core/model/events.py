@@ -141,7 +141,7 @@ def parse_body(body: bytes) -> list[Inbound]:
         try:
             raws = _decode_list(text)
         except border.UNREADABLE as error:
-            raise InvalidEvent(f"Request body is not valid JSON: {error}") from None
+            raise InvalidEvent(f"Request body is not valid JSON: {border.reason(error)}") from None
         _check_count(raws)
         return [_parse_one(bytes(raw)) for raw in raws]
     _check_count(items)
@@ -159,7 +159,7 @@ def _parse_one(raw: bytes) -> Inbound:
     except msgspec.ValidationError as error:
         return Inbound(None, f"Event is not valid: {error}")
     except border.UNREADABLE as error:
-        return Inbound(None, f"Event is not valid JSON: {error}")
+        return Inbound(None, f"Event is not valid JSON: {border.reason(error)}")
 
 
 def accept(inbound: Inbound, internal_id: str, now: int, max_size: int, *, internal: bool = False) -> Event:
@@ -274,7 +274,7 @@ def merged_sessions(raw: Raw) -> dict[str, str] | None:
     try:
         meta = _decode_meta(raw)
     except border.UNREADABLE as error:
-        raise InvalidEvent(f"event meta is not valid: {error}") from None
+        raise InvalidEvent(f"event meta is not valid: {border.reason(error)}") from None
     if meta is None or meta.sessions is None:
         return None
     own = {} if meta.sessions is msgspec.UNSET else meta.sessions

@@ -176,7 +176,7 @@ def _read_stream(headers: Mapping[str, str], body: bytes, now: int) -> Answer:
             "The streamed response ended before its JSON was complete",
             code="http_not_ok",
             status=201,
-            detail=str(error),
+            detail=border.reason(error),
         )
     if inner.error:
         return failure(inner.error, code="http_not_ok", status=201)
@@ -242,7 +242,8 @@ def _reported(body: bytes, version: int | None, no_retry: bool, retry_at: int) -
     try:
         wire = _decode_ops(text) if text[:1] == b"[" else [_decode_op(text)]
     except border.UNREADABLE as error:
-        return failure(f"The SDK answered 206 with a body that is not a list of steps: {error}", status=206)
+        message = "The SDK answered 206 with a body that is not a list of steps"
+        return failure(f"{message}: {border.reason(error)}", status=206)
     if len(wire) > MAX_OPS:
         return failure(
             f"The SDK reported {len(wire)} steps at once; {MAX_OPS} are allowed", status=206, no_retry=True
@@ -259,7 +260,7 @@ def read_steps(raw: bytes) -> list[Step]:
     try:
         return [_step(op, place) for place, op in enumerate(_decode_ops(raw))]
     except border.UNREADABLE as error:
-        raise ValueError(str(error)) from None
+        raise ValueError(border.reason(error)) from None
 
 
 def _step(wire: _WireOp, index: int) -> Step:

@@ -124,7 +124,7 @@ async def test_a_malformed_seed_is_ignored(entrance: Entrance, seed: str) -> Non
         (b'{"name":"a","id":7}', "id"),
         (b'{"name":"a","data":{"x":"%b"}}' % (b"y" * MAX_EVENT), "over the max size"),
         (b'{"name":"' + b"n" * 600 + b'"}', "name"),
-        (b'{"name":"a","data":{"x":%b}}' % (b"[" * 1500 + b"]" * 400), "recursion"),
+        (b'{"name":"a","data":{"x":%b}}' % (b"[" * 900 + b"]" * 900), "nested deeper"),
     ],
     ids=lambda value: repr(value)[:30],
 )
