@@ -142,5 +142,6 @@ def test_several_functions_within_limits(
     limit=st.sampled_from([1, 2, 0]),
     run_limit=st.sampled_from([0, 1, 2]),
 )
+@pytest.mark.timeout(900)
 def test_for_long(several: list[Program], choices: list[int], limit: int, run_limit: int) -> None:
     _live(World(several, limit=limit, run_limit=run_limit), choices)
