@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 from collections.abc import Sequence
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Self
 
@@ -101,6 +102,7 @@ class Server:
     async def query(self, query: str, **variables: object) -> Any:
         body = {"query": query, "variables": variables}
         async with self.session.post(f"{self.url}/v0/gql", json=body) as answer:
+            answer.raise_for_status()
             content = await answer.json()
         if content.get("errors"):
             raise click.ClickException(str(content["errors"]))
@@ -112,12 +114,17 @@ class Server:
         return str(content["ids"][0])
 
     async def wait_function(self, slug: str) -> None:
-        """Wait until the application has registered this function."""
+        """Wait until the server has started and the application has registered this function."""
         while True:
-            with contextlib.suppress(aiohttp.ClientConnectionError):
+            try:
                 found = await self.query("{ functions { slug } }")
                 if slug in [function["slug"] for function in found["functions"]]:
                     return
+            except aiohttp.ClientConnectionError:
+                pass
+            except aiohttp.ClientResponseError as error:
+                if error.status != HTTPStatus.SERVICE_UNAVAILABLE:  # until all services are up
+                    raise
             await self.pause()
 
     async def wait_run(self, event: str) -> str:
