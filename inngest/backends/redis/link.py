@@ -20,6 +20,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, ReadOnlyError, RedisError
 
 from inngest.backends.redis import server
+from inngest.backends.redis.commands import NOTHING, call, writes
 from inngest.backends.redis.connection import Command, Connection, Reply, pack
 from inngest.backends.redis.outage import Outage, outage_of
 from inngest.backends.redis.replies import (
@@ -192,7 +193,7 @@ class Link:
         """Send commands that read. What is damaged, as it is of another type, reads as if it were not there.
         Raises as `run`.
         """
-        return await self._run(commands, _NOTHING)
+        return await self._run(commands, NOTHING)
 
     async def _run(self, commands: Sequence[Command], nothing: Mapping[str, Reply]) -> list[Reply]:
         if not self._tasks:
@@ -422,7 +423,7 @@ class Link:
         if unable:
             self._outage.failed(reason(unable[0]), len(unable), writes=True)
         elif self._outage.lasts:
-            self._outage.answered(writes=any(map(_writes, commands)))
+            self._outage.answered(writes=any(map(writes, commands)))
         if connection.era != self._era:
             return False
         for error in errors:
@@ -581,32 +582,6 @@ def _fail(batch: Iterable[_Request], error: Exception) -> None:
     for request in batch:
         if not request.future.done():
             request.future.set_exception(error)
-
-
-_NOTHING: dict[str, Reply] = {
-    "GET": None,
-    "HGET": None,
-    "HMGET": [None] * 8,
-    "HSCAN": [b"0", []],
-    "HKEYS": [],
-    "HVALS": [],
-    "ZRANGE": [],
-    "HLEN": 0,
-    "ZCARD": 0,
-    "LLEN": 0,
-}
-"""What commands reply that find nothing."""
-_WRITES = {"SET", "DEL", "XADD", "XACK", "XREADGROUP"}
-_READING = {script.sha for script in SCRIPTS.values() if "flags=no-writes" in script.source.split("\n", 1)[0]}
-
-
-def _writes(command: Command) -> bool:
-    return command[1] not in _READING if command[0] == "EVALSHA" else command[0] in _WRITES
-
-
-def call(script: Script, key: str, *args: Any) -> Command:
-    """The command that runs a script on the slot of ``key``."""
-    return ("EVALSHA", script.sha, 1, key, *args)
 
 
 def _keepalive() -> dict[str, Any]:

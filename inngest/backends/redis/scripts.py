@@ -18,11 +18,12 @@ _PARTITIONS = ("keys", "ring", "capacity", "items")
 
 
 class Script(Struct, frozen=True):
-    """A script and the digest by which the server knows it."""
+    """A script and the digest by which the server knows it. ``writes``: it may write."""
 
     name: str
     source: str
     sha: str
+    writes: bool = True
 
 
 def _assemble(name: str, *parts: str, flags: str = "") -> Script:
@@ -31,7 +32,8 @@ def _assemble(name: str, *parts: str, flags: str = "") -> Script:
     folder = files(__package__).joinpath("lua")
     texts = [folder.joinpath(f"{part}.lua").read_text(encoding="utf-8") for part in (*parts, name)]
     source = "\n".join([f"#!lua flags={flags}" if flags else "#!lua", *texts])
-    return Script(name, source, sha1(source.encode(), usedforsecurity=False).hexdigest())
+    sha = sha1(source.encode(), usedforsecurity=False).hexdigest()
+    return Script(name, source, sha, flags != _READS)
 
 
 _FUNCTION = re.compile(
