@@ -4,30 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import random
-import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
 from msgspec.structs import replace
 from sqlite_bench import Disk, sizes, snapshot, until
+from sqlite_world import FN, HOUR, World, function, opened, picture
 
-from inngest.backends.memory.queue import Entry, State
-from inngest.backends.memory.state import EngineState
 from inngest.backends.sqlite import journal as journals
-from inngest.backends.sqlite.engine import SqliteEngineStore
-from inngest.backends.sqlite.journal import Journal
 from inngest.core.decisions.starting import eviction
-from inngest.core.errors import StoreRefused, StoreUnavailable, StoreUnusable
+from inngest.core.errors import StoreUnavailable
 from inngest.core.model.cancellations import Cancellation
-from inngest.core.model.functions import App, Concurrency, Function, Throttle
+from inngest.core.model.functions import App, Throttle
 from inngest.core.model.history import History, What
 from inngest.core.model.runs import (
-    CALLS,
     Cell,
-    Item,
     Kind,
     Leased,
     Partition,
@@ -48,7 +41,6 @@ from inngest.core.model.transition import (
     Begin,
     Collect,
     Complete,
-    CreateRun,
     Discover,
     Drop,
     Effect,
@@ -73,141 +65,14 @@ from inngest.core.model.transition import (
 from inngest.core.timing import gcra
 from inngest.ports.engine import Take
 
-FN = "fn"
-HOUR = 3_600_000
-START = 1_790_000_000_000
-
-
-def function() -> Function:
-    return Function(
-        id=FN, slug=FN, name=FN, app="app", app_id="app", url="http://app.test", triggers=[],
-        concurrency=[Concurrency(limit=3)], run_concurrency=Concurrency(limit=5),
-        throttle=Throttle(limit=100, period=60_000),
-    )  # fmt: skip
-
-
-class World:
-    """A store on a journal, at a time of its own."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.now = START
-        self.opened: list[SqliteEngineStore] = []
-        self._serial = 0
-
-    async def open(self, path: Path) -> SqliteEngineStore:
-        store = SqliteEngineStore(Journal(path), lambda: self.now)
-        self.opened.append(store)
-        await store.open()
-        return store
-
-    async def start(self) -> World:
-        self.store = await self.open(self.path)
-        await self.store.put_app(App(id="app", name="app", url="http://app.test"), [function()])
-        return self
-
-    def serial(self) -> int:
-        self._serial += 1
-        return self._serial
-
-    def run(self, **fields: Any) -> Run:
-        number = self.serial()
-        cell = Cell("cell", 0)
-        return Run(
-            id=f"run-{number:05}", fn=FN, slug=FN, app="app", events=[b'{"name":"a"}'],
-            event_ids=[f"event-{number}"], key=f"key-{number}", created=self.now,
-            start=Partition(id=f"{FN}/s", fn=FN, cells=(cell,), run_cell=Cell("runs", 1), throttle="t"),
-            work=Partition(id=f"{FN}/w", fn=FN, cells=(cell,)), **fields,
-        )  # fmt: skip
-
-    def item(self, run: str, kind: Kind, **fields: Any) -> Item:
-        fields = {
-            "due": self.now,
-            "score": self.now,
-            "queued": self.now,
-            "job": f"job-{self.serial()}",
-            **fields,
-        }
-        return Item(kind=kind, fn=FN, run=run, **fields)
-
-    def creation(self, run: Run) -> list[Effect]:
-        item = self.item(run.id, Kind.START, job=f"{run.id}:start")
-        return [CreateRun(run=run, claim=HOUR), Enqueue(item=item, when=0)]
-
-    async def commit(self, run: str, *effects: Effect, lease: Leased | None = None) -> list[bool]:
-        token = lease_of(lease.item) if lease is not None else None
-        (committed,) = await self.store.commit(
-            [Transition(fn=FN, run=run, effects=list(effects), lease=token)]
-        )
-        return committed.won
-
-    async def lease(self, queue: Queue = Queue.EXECUTOR) -> list[Leased]:
-        return (await self.store.lease(queue, 100, 30_000, "worker")).items
-
 
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
-    world = World(tmp_path / "engine.db")
-    yield await world.start()
-    for store in world.opened:
-        await store.close()
+    async with opened(tmp_path / "engine.db") as world:
+        yield world
 
 
 # -- memory and file
-
-
-def picture(store: SqliteEngineStore, now: int) -> dict[str, Any]:
-    """All that is to survive, in comparable form."""
-    state = store._state
-    alive = state.runs
-    entries = [e for e in state.entries.values() if _goes_on(store, e.item)]
-    indexed = [
-        pause.id
-        for name in state.pauses._names.values()
-        for bucket in [name.plain, *[b for values in name.paths.values() for b in values.values()]]
-        for pause in bucket.values()
-    ]
-    return {
-        "registry": (state.apps, state.functions, state.version),
-        "runs": {run: replace(each.run, revision=0) for run, each in alive.items()},
-        "evicted": sorted(run for run, each in alive.items() if each.evicted),
-        "jobs": {run: each.jobs for run, each in alive.items() if not each.evicted},
-        "items": {e.item.job: (replace(e.item, epoch=0, partition=""), _place(e)) for e in entries},
-        "of runs": {run: sorted(each.entries) for run, each in alive.items() if not each.evicted},
-        "pauses": {run: each.pauses for run, each in alive.items() if each.pauses},
-        "indexed": sorted(indexed),
-        "maps": {name: _valid(followed, now) for name, followed in store._maps.items()},
-        "locks": {key: holder for key, holder in state.locks.items() if state.alive(holder[0])},
-        "collectors": ({key: c.job for key, c in state.collectors.items()}, _collected(state)),
-        "crons": {part: {n: e.item.job for n, e in c.items()} for part, c in state.crons.items() if c},
-        "crons of": state.crons_version,
-        "seen": {fn: sorted(seen._keys) for fn, seen in state.seen.items() if seen},
-        "cancellations": state.cancellations,
-        "outbox": (list(state.events.slots), list(state.history.slots)),
-    }
-
-
-def _goes_on(store: SqliteEngineStore, item: Item) -> bool:
-    """Leased items of runs that have ended, or are about to, are not handed out again."""
-    return (
-        not item.run
-        or store._state.alive(item.run)
-        or (item.kind is Kind.EVICT and item.run in store._state.runs)
-    )
-
-
-def _collected(state: EngineState) -> dict[str, tuple[bool, list[bytes], int]]:
-    return {job: (each.last, each.events, each.size) for job, each in state.collected.items()}
-
-
-def _place(entry: Entry) -> Partition:
-    """Where the item goes if its lease ends."""
-    moved = entry.admitted is not None and entry.state == State.LEASED
-    return entry.admitted if moved and entry.admitted is not None else entry.part.definition
-
-
-def _valid(followed: Any, now: int) -> dict[str, Any]:
-    return {key: entry for key, entry in followed._entries.items() if entry[1] > now}
 
 
 class Chaos:
@@ -538,88 +403,3 @@ async def test_a_continuation_counts_from_when_it_is_durable(
     assert (repeated.stale, repeated.next.item) == (True, committed.next.item)
     world.now += 29_999
     assert await world.lease() == []
-
-
-# -- what cannot be written
-
-
-def deep() -> dict[str, Any]:
-    value: Any = 1
-    for _ in range(100_000):
-        value = [value]
-    return {"input": [value]}
-
-
-BAD = {
-    "a number above 64 bits in a step's input": lambda run: Record(
-        entry=History(id="h", what=What.ATTEMPT, run=run, fn=FN, at=1, info={"input": [2 * 10**19]})
-    ),
-    "a timing above 64 bits": lambda run: Record(
-        entry=History(id="h", what=What.ATTEMPT, run=run, fn=FN, at=1, started=10**30)
-    ),
-    "half a surrogate pair": lambda run: SaveStep(step="\ud800", value=b"1"),
-    "depth": lambda run: Record(entry=History(id="h", what=What.ATTEMPT, run=run, fn=FN, at=1, info=deep())),
-    "a due time below 64 bits": lambda run: Retry(due=-(10**20), attempt=1),
-    "a foreign type": lambda run: Record(
-        entry=History(id="h", what=What.ATTEMPT, run=run, fn=FN, at=1, info={"input": object()})
-    ),
-}
-
-
-@pytest.mark.parametrize("what", BAD)
-async def test_what_cannot_be_written_is_refused_before_anything_happens(world: World, what: str) -> None:
-    run = world.run()
-    await world.commit(run.id, *world.creation(run))
-    (leased,) = await world.lease()
-    before = picture(world.store, world.now)
-    good = Transition(fn=FN, run=run.id, effects=[SaveStep(step="good", value=b"1")])
-    bad = Transition(
-        fn=FN,
-        run=run.id,
-        effects=[SaveStep(step="a", value=b"1"), BAD[what](run.id), Complete()],
-        lease=lease_of(leased.item),
-    )
-    with pytest.raises(StoreRefused, match="cannot be written") as caught:
-        await world.store.commit([good, bad])
-    facts = caught.value.facts
-    assert (facts["place"], facts["run"], facts["at"]) == (1, run.id, 1)
-    assert picture(world.store, world.now) == before
-    # Nobody else is harmed, and the lease stands.
-    assert await world.commit(run.id, SaveStep(step="b", value=b"2"), Complete(), lease=leased) == [
-        True,
-        True,
-    ]
-    again = await world.open(snapshot(world.path))
-    assert picture(again, world.now) == picture(world.store, world.now)
-
-
-async def test_a_registration_that_cannot_be_written_is_refused(world: World) -> None:
-    before = picture(world.store, world.now)
-    fn = replace(function(), id="other", throttle=Throttle(limit=2**70, period=60_000))
-    with pytest.raises(StoreRefused, match="cannot be written"):
-        await world.store.put_app(App(id="app", name="app", url="http://app.test"), [function(), fn])
-    assert picture(world.store, world.now) == before
-    await world.store.put_app(App(id="b", name="b", url="http://b.test"), [])
-    again = await world.open(snapshot(world.path))
-    assert picture(again, world.now) == picture(world.store, world.now)
-
-
-async def test_a_damaged_record_is_told_of_at_the_start(world: World) -> None:
-    """A step without its run: no error of SQLite, and none of MessagePack."""
-    await world.commit("")
-    copy = snapshot(world.path)
-    with sqlite3.connect(copy) as db:
-        db.execute("INSERT INTO state VALUES ('nobody', 2, 1, x'00')")
-    db.close()
-    with pytest.raises(StoreUnusable, match=r"engine\.db: .*nobody"):
-        await SqliteEngineStore(Journal(copy)).open()
-
-
-async def test_names_that_are_no_text(world: World) -> None:
-    run = world.run()
-    await world.commit(run.id, *world.creation(run))
-    item = world.item(run.id, Kind.SLEEP, job="naïve \x00 \U0001f600", due=world.now + HOUR)
-    assert item.kind not in CALLS
-    await world.commit(run.id, Enqueue(item=item), SaveStep(step="\x00", value=b"\xff\x00"))
-    again = await world.open(snapshot(world.path))
-    assert picture(again, world.now) == picture(world.store, world.now)
