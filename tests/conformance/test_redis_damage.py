@@ -300,8 +300,17 @@ def _lone_byte(redis: Any, key: str) -> None:
         redis.set(key, "7", keepttl=True)
     elif kind == b"hash":
         redis.hset(key, mapping=dict.fromkeys(redis.hkeys(key), "7"))
+    elif kind == b"set":
+        redis.srem(key, *redis.smembers(key))
+        redis.sadd(key, "7")
+    elif kind == b"list":
+        for place in range(redis.llen(key)):
+            redis.lset(key, place, "7")
     else:
-        pytest.skip("has no values")
+        assert kind == b"zset"
+        score = redis.zrange(key, 0, 0, withscores=True)[0][1]
+        redis.delete(key)
+        redis.zadd(key, {"7": score})
 
 
 DAMAGES = [_delete, _other_type, _garbage, _lone_byte]
