@@ -62,7 +62,6 @@ from inngest.core.sdk.responses import (
 from inngest.core.timing.backoff import retry_delay
 
 _NULL = b"null"
-_encode = msgspec.json.Encoder().encode
 
 
 # -- before a call --

@@ -14,7 +14,7 @@ from inngest.core.model.transition import Collect, Complete, Effect, Record, Tra
 from inngest.core.policy import KEY_TTL, MAX_BATCH_BYTES
 
 
-def _collector(fn: Function, kind: Kind, key: str, event: Event, due: int, at: Moment) -> Item:
+def _collector(fn: Function, kind: Kind, key: str, event: bytes, due: int, at: Moment) -> Item:
     return Item(
         job=f"{kind}:{key}:{at.new_id()}",
         kind=kind,
@@ -23,18 +23,19 @@ def _collector(fn: Function, kind: Kind, key: str, event: Event, due: int, at: M
         score=due,
         partition=runner_items(fn.id).id,
         queued=at.now,
-        payload=b"[" + event.encode() + b"]",
+        payload=b"[" + event + b"]",
     )
 
 
 def debounce(fn: Function, event: Event, at: Moment, *, when: int) -> Collect:
     assert fn.debounce is not None
     key = f"{fn.id}:{digest(key_text(fn, fn.debounce.key, event, at.now))}"
+    text = event.encode()
     return Collect(
         key=f"debounce:{key}",
-        item=_collector(fn, Kind.DEBOUNCE, key, event, at.latest + fn.debounce.period, at),
+        item=_collector(fn, Kind.DEBOUNCE, key, text, at.latest + fn.debounce.period, at),
         partition=runner_items(fn.id),
-        event=event.encode(),
+        event=text,
         ts=event.ts,
         last=True,
         bound=fn.debounce.timeout,
@@ -45,11 +46,12 @@ def debounce(fn: Function, event: Event, at: Moment, *, when: int) -> Collect:
 def batch(fn: Function, event: Event, at: Moment, *, when: int) -> Collect:
     assert fn.batch is not None
     key = f"{fn.id}:{digest(key_text(fn, fn.batch.key, event, at.now))}"
+    text = event.encode()
     return Collect(
         key=f"batch:{key}",
-        item=_collector(fn, Kind.BATCH, key, event, at.latest + fn.batch.timeout, at),
+        item=_collector(fn, Kind.BATCH, key, text, at.latest + fn.batch.timeout, at),
         partition=runner_items(fn.id),
-        event=event.encode(),
+        event=text,
         ts=event.ts,
         max_size=fn.batch.max_size,
         max_bytes=MAX_BATCH_BYTES,

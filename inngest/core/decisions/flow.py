@@ -23,7 +23,7 @@ def key_of(fn: Function, source: str, event: Event, now: int) -> str | bool:
 
 
 def key_text(fn: Function, source: str, event: Event, now: int) -> str:
-    """As `_key`, for keys of which ``false`` is a value like any other (section 4.2)."""
+    """As `key_of`, for keys of which ``false`` is a value like any other (section 4.2)."""
     value = key_of(fn, source, event, now)
     return "false" if value is False else str(value)
 

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
 from msgspec import Raw
 
+from inngest.core.decisions.draft import error_json
 from inngest.core.decisions.moment import Moment
 from inngest.core.model.events import FINISHED, Event, internal_event
 from inngest.core.model.transition import Emit, Once, Transition
-
-
-def invoke_error(message: str) -> bytes:
-    return msgspec.json.encode({"error": message, "message": message, "name": "Error"})
 
 
 def unknown_function(event: Event, at: Moment) -> Transition | None:
@@ -29,7 +25,7 @@ def unknown_function(event: Event, at: Moment) -> Transition | None:
         "function_id": slug,
         "run_id": "",
         "correlation_id": correlation,
-        "error": {"error": message, "message": message, "name": "Error"},
+        "error": Raw(error_json("Error", message)),
         "event": Raw(event.payload),
         "events": [Raw(event.payload)],
         "_inngest": {"status": "Failed"},

@@ -238,15 +238,7 @@ CORRELATION = "data.correlation_id"
 _TIMED_OUT = "Timed out waiting for invoked function to complete"
 
 
-_INVOKE_TIMEOUT = _encode(
-    {
-        "error": {
-            "error": f"InngestInvokeTimeoutError: {_TIMED_OUT}",
-            "name": "InngestInvokeTimeoutError",
-            "message": _TIMED_OUT,
-        }
-    }
-)
+_INVOKE_TIMEOUT = b'{"error":' + error_json("InngestInvokeTimeoutError", _TIMED_OUT) + b"}"
 
 
 def _signal(draft: Draft, step: Step, coalesce: str) -> None:

@@ -7,9 +7,9 @@ that win or lose at commit.
 from __future__ import annotations
 
 from inngest.core.decisions.collectors import batch, debounce
+from inngest.core.decisions.draft import error_json
 from inngest.core.decisions.finish import finished
 from inngest.core.decisions.flow import key_of
-from inngest.core.decisions.invocations import invoke_error
 from inngest.core.decisions.matching import holds
 from inngest.core.decisions.moment import Moment
 from inngest.core.decisions.starting import SkipReason, new_run, run_key, skipped, start
@@ -54,7 +54,7 @@ def schedule(fn: Function, event: Event, at: Moment) -> Transition:
     run = new_run(fn, [event], at, key=run_key(fn, event.key))
     start(fn, run, [event], at, effects, claim=claim, when=admitted)
     if admitted and event.name == INVOKED:
-        error = invoke_error("invoked function is rate limited")
+        error = error_json("Error", "invoked function is rate limited")
         refused = finished(run, at.now, at.new_id, error=error, status=RunStatus.FAILED)
         # Not for an event that is delivered again: its run is there, and answers for itself.
         effects += [Emit(event=e.encode(), when=fresh, unless=admitted) for e in refused]

@@ -217,14 +217,7 @@ def undecided(fn: Function, event: Event, at: Moment, error: Exception) -> Histo
     """The record of an event of which it could not be decided what it starts, for whoever looks for its
     run.
     """
-    info = {
-        "app": fn.app,
-        "slug": fn.slug,
-        "events": [event.id],
-        "version": fn.version,
-        "reason": f"{SkipReason.UNDECIDED}: {type(error).__name__}: {error}"[:1000],
-    }
-    return History(id=at.new_id(), what=What.SKIPPED, run=at.new_id(), fn=fn.id, at=at.now, info=info)
+    return skipped(fn, [event], at, f"{SkipReason.UNDECIDED}: {type(error).__name__}: {error}"[:1000])
 
 
 def _about(run: Run, reason: str = "") -> dict[str, Any]:
@@ -243,8 +236,15 @@ def _about(run: Run, reason: str = "") -> dict[str, Any]:
 
 
 def skipped(fn: Function, events: Sequence[Event], at: Moment, reason: str) -> History:
-    run = new_run(fn, events, at, key=run_key(fn, events[0].key))
-    return _skipped(run, at, reason)
+    """The record of a run that was never made."""
+    info = {
+        "app": fn.app,
+        "slug": fn.slug,
+        "events": [event.id for event in events],
+        "version": fn.version,
+        "reason": reason,
+    }
+    return History(id=at.new_id(), what=What.SKIPPED, run=at.new_id(), fn=fn.id, at=at.now, info=info)
 
 
 def _skipped(run: Run, at: Moment, reason: str) -> History:

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from inngest.core.decisions.advance import cancel
 from inngest.core.decisions.moment import Moment
 from inngest.core.decisions.starting import runner_item
-from inngest.core.expr import EvaluationError, compile_expression
+from inngest.core.expr import EvaluationError, Expression, compile_expression
 from inngest.core.model.cancellations import Cancellation
 from inngest.core.model.runs import Item, Kind, Run, runner_items
 from inngest.core.model.transition import Complete, Effect, Enqueue, Retry, Transition, lease_of
@@ -46,7 +46,8 @@ def sweep(item: Item, runs: Sequence[Run], following: str, at: Moment) -> list[T
     """
     this = sweep_of(item)
     order = this.order
-    chosen = [run for run in runs if _applies(order, run, at)]
+    condition = compile_expression(order.condition) if order.condition and runs else None
+    chosen = [run for run in runs if _applies(order, condition, run, at)]
     transitions = [cancel(run, at) for run in chosen]
     effects: list[Effect] = [Complete()]
     if following:
@@ -56,13 +57,13 @@ def sweep(item: Item, runs: Sequence[Run], following: str, at: Moment) -> list[T
     return transitions
 
 
-def _applies(order: Cancellation, run: Run, at: Moment) -> bool:
+def _applies(order: Cancellation, condition: Expression | None, run: Run, at: Moment) -> bool:
     if not order.started_after <= run.created <= order.started_before:
         return False
-    if not order.condition:
+    if condition is None:
         return True
     try:
         event = msgspec.json.decode(run.events[0])
-        return compile_expression(order.condition).is_true({"event": event}, at.now)
+        return condition.is_true({"event": event}, at.now)
     except EvaluationError:
         return False

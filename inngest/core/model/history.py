@@ -14,7 +14,7 @@ from msgspec import Struct
 
 
 class What(StrEnum):
-    # info: app, slug, events (ids), key, cron, batch, original; value: payloads when no stored event
+    # info: app, slug, events (ids), cron, batch, original; value: payloads when no stored event
     # has them
     SCHEDULED = "run.scheduled"
     SKIPPED = "run.skipped"  # info: as scheduled, and reason, existing

@@ -392,9 +392,9 @@ def error_object(raw: bytes) -> bytes:
         found = _decode_error(raw)
     except border.UNREADABLE:
         value = _loose(raw)
-        found = _Error(message=value if isinstance(value, str) else None, stack=None)
         if not isinstance(value, str):
-            found = _Error(message=raw.decode("utf-8", "replace")[:_EXCERPT] if raw != b"null" else None)
+            value = raw.decode("utf-8", "replace")[:_EXCERPT] if raw != b"null" else None
+        found = _Error(message=value)
     name = found.name or "Error"
     message = found.message or found.error or "Function execution error"
     shape: dict[str, Any] = {"error": found.error or f"{name}: {message}", "name": name, "message": message}
