@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from inngest.core.errors import StoreUnusable
 from inngest.loops.background import is_own
@@ -32,13 +32,11 @@ class Loop:
     def __init__(self, action: str, work: Callable[[], Awaitable[None]]) -> None:
         self._action = action
         self._work = work
-        self._task: asyncio.Task[None] | None = None
-        self._resting = False
+        self._resting: set[asyncio.Task[Any]] = set()
         self.stopping = False
 
     async def run(self) -> None:
         """Go on until `stop`, or until cancelled. Raises `StoreUnusable`."""
-        self._task = asyncio.current_task()
         with Trouble(self._action) as trouble:
             while not self.stopping:
                 try:
@@ -60,25 +58,28 @@ class Loop:
                     return
 
     async def rest(self, waiting: Awaitable[T]) -> T:
-        """Wait for something that may as well never happen. Raises `Stopped`."""
+        """Wait for something that may as well never happen. Any task may, that works for this loop.
+
+        Raises `Stopped`.
+        """
         if self.stopping:
             if asyncio.iscoroutine(waiting):
                 waiting.close()
             raise Stopped
-        self._resting = True
+        task = asyncio.current_task()
+        assert task is not None
+        self._resting.add(task)
         try:
             return await waiting
         except asyncio.CancelledError:
-            if self._resting:  # by somebody else
+            if task in self._resting:  # by somebody else
                 raise
-            if self._task is not None:
-                self._task.uncancel()
+            task.uncancel()
             raise Stopped from None
         finally:
-            self._resting = False
+            self._resting.discard(task)
 
     def stop(self) -> None:
         self.stopping = True
-        if self._resting and self._task is not None:
-            self._resting = False
-            self._task.cancel()
+        while self._resting:
+            self._resting.pop().cancel()

@@ -12,7 +12,7 @@ from typing import TypeAlias, TypeVar
 import structlog
 from msgspec import Struct
 
-from inngest.core.errors import StoreRefused, StoreUnavailable
+from inngest.core.errors import StoreRefused, StoreUnavailable, StoreUnusable
 from inngest.core.model.events import Event, decode_event
 from inngest.loops.backoff import backoff
 from inngest.ports.stream import Entry, EventStream
@@ -206,6 +206,8 @@ class Reader:
         while True:
             try:
                 return await call()
+            except StoreUnusable:
+                raise
             except StoreUnavailable as error:
                 log.warning("events wait for a backing system", action=self._action, error=str(error))
                 failures += 1

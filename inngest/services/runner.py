@@ -6,7 +6,6 @@ A loop like the executor's: fetch, decide, commit, acknowledge. What is decided 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Sequence
 from functools import partial
 from hashlib import sha256
@@ -24,7 +23,7 @@ from inngest.core.decisions.moment import Moment
 from inngest.core.decisions.repair import repair
 from inngest.core.decisions.starting import lost_to
 from inngest.core.decisions.sweeps import sweep, sweep_of
-from inngest.core.errors import StoreDefect, StoreRefused, StoreUnavailable
+from inngest.core.errors import StoreDefect, StoreRefused, StoreUnavailable, StoreUnusable
 from inngest.core.expr import EvaluationError
 from inngest.core.model.events import Event
 from inngest.core.model.functions import Function
@@ -33,6 +32,7 @@ from inngest.core.model.transition import Complete, Effect, Retry, TakeLock, Tra
 from inngest.core.policy import DEAD, LEASE, MAX_ITEM_FAILURES, PAGE, SETTLING
 from inngest.core.timing.backoff import retry_delay
 from inngest.core.timing.times import MINUTE
+from inngest.loops.trouble import unexpected
 from inngest.ports.stream import Entry
 from inngest.services.counts import RunnerCounts
 from inngest.services.loop import Loop, Stopped
@@ -148,8 +148,14 @@ class Runner:
         task.add_done_callback(self._wide.discard)
 
     async def _finish(self, finish: Rest) -> None:
-        with contextlib.suppress(Stopped):  # what is not acknowledged is delivered again
+        try:
             await finish()
+        except Stopped:
+            pass
+        except StoreUnusable:
+            raise
+        except Exception as error:  # noqa: BLE001 -- what is not acknowledged is delivered again
+            unexpected("runner.events", error)
 
     async def process(self, events: Sequence[Event]) -> None:
         """Decide on events and commit. Repeating it changes nothing more."""

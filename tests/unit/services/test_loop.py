@@ -124,3 +124,36 @@ async def test_a_group_of_loops_loses_none() -> None:
     for each in rounds:
         each.loop.stop()
     await asyncio.wait_for(running, 30)
+
+
+async def test_a_stop_cuts_short_the_rest_of_each_task_and_no_work() -> None:
+    """What is under way in one task goes on, while another that works for the same loop rests."""
+    go, began, aside = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def work() -> None:
+        began.set()
+        await go.wait()
+
+    loop = Loop("rounds", work)
+
+    async def rest() -> None:
+        aside.set()
+        await loop.rest(asyncio.Event().wait())
+
+    running, resting = asyncio.create_task(loop.run()), asyncio.create_task(rest())
+    await asyncio.wait_for(asyncio.gather(began.wait(), aside.wait()), 30)
+    loop.stop()
+    with pytest.raises(Stopped):
+        await asyncio.wait_for(resting, 30)
+    assert not running.done()
+    go.set()
+    await asyncio.wait_for(running, 30)
+
+
+async def test_the_end_of_one_tasks_rest_lets_another_still_be_stopped() -> None:
+    rounds = Rounds()
+    running = asyncio.create_task(rounds.loop.run())
+    await rounds.resting.wait()
+    await asyncio.create_task(rounds.loop.rest(asyncio.sleep(0)))
+    rounds.loop.stop()
+    await asyncio.wait_for(running, 30)

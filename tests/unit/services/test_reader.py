@@ -10,7 +10,7 @@ import pytest
 from msgspec import Raw
 
 from inngest.backends.memory.stream import MemoryEventStream
-from inngest.core.errors import StoreDefect, StoreRefused, StoreUnavailable
+from inngest.core.errors import StoreDefect, StoreRefused, StoreUnavailable, StoreUnusable
 from inngest.core.model.events import Event
 from inngest.ports.stream import Letter
 from inngest.services import reader
@@ -357,3 +357,15 @@ async def test_what_is_buried_is_acknowledged_after_it(world: World, monkeypatch
     world.fails = _bad("bad", error=StoreRefused)
     await world.read()
     assert order == ["bury", "bury", "ack"]
+
+
+async def test_a_store_that_somebody_has_to_mend_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+
+    async def ack(group: str, entries: Sequence[Any]) -> None:
+        raise StoreUnusable("no password")
+
+    monkeypatch.setattr(world.stream, "ack", ack)
+    await world.publish(_event())
+    with pytest.raises(StoreUnusable):
+        await world.read()

@@ -11,12 +11,14 @@ from runner_world import World
 from streams import publish
 
 from inngest.backends.memory.engine import MemoryEngineStore
-from inngest.core.errors import StoreUnavailable
+from inngest.core.errors import StoreDefect, StoreUnavailable
 from inngest.core.model.events import INVOKED, Event, decode_event
 from inngest.core.model.functions import Cancel
 from inngest.core.model.runs import Pause, RunStatus
 from inngest.core.policy import PAGE, REMEMBERED
+from inngest.loops.trouble import ERRORS
 from inngest.ports.engine import Page
+from inngest.ports.stream import Entry
 from inngest.services.runner import Runner
 
 PATIENCE = 30
@@ -213,3 +215,32 @@ async def test_a_defect_in_what_one_event_cancels_is_told_of_and_ends_nothing() 
     assert (letter.group, letter.reason) == ("runner", "RuntimeError: a defect")
     assert decode_event(letter.body).id == stop.id
     assert runner.counts.undecided == 1
+
+
+async def test_a_defect_of_the_stream_beside_the_others_ends_no_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The acknowledgement of an event that very many wait for fails in a way that nobody foresaw."""
+    ERRORS.clear()
+    world, _ = await _many(2 * PAGE)
+    stream, runner = world.runtime.stream, world.runner
+    real, tried = stream.ack, asyncio.Event()
+
+    async def ack(group: str, entries: Sequence[Entry]) -> None:
+        if runner._wide and not tried.is_set():
+            tried.set()
+            raise StoreDefect("a defect")
+        await real(group, entries)
+
+    monkeypatch.setattr(stream, "ack", ack)
+    running = asyncio.create_task(runner.run())
+    try:
+        async with asyncio.timeout(PATIENCE):
+            await publish(stream, world.event("app/stop"))
+            await tried.wait()
+            go = world.event()
+            await publish(stream, go)
+            while go.id not in await world.alive("other"):
+                await asyncio.sleep(0.001)
+    finally:
+        await runner.drain(PATIENCE)
+        await running
+    assert ERRORS["runner.events"] == 1
