@@ -74,7 +74,6 @@ local function leave_line(fn, pid)
     leave_slot(slot)
     call('HDEL', of(fn) .. 'parked', pid)
   end
-  return slot
 end
 
 local function unpark(fn, pid)

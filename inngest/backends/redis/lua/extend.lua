@@ -10,4 +10,5 @@ for place, lease in ipairs(cmsgpack.unpack(ARGV[4])) do
     held[place] = 1
   end
 end
+settle_counts()
 return held

@@ -55,23 +55,24 @@ local function item_of(fn, job, state, mark)
 end
 
 -- The hash of a run, but for what is opaque: its fields by name, or nil if it is not there or damaged.
-local RUN_NUMBERS = { 'revision', 'version', 'started', 'size', 'pending', 'live', 'waits', 'priority', 'created',
-  'weight' }
+local RUN_FIELDS = { 'revision', 'version', 'started', 'size', 'pending', 'live', 'waits', 'priority', 'created',
+  'weight', 'plan', 'evicted', 'start', 'start_def', 'work', 'work_def' }
+local RUN_NUMBERS = 10  -- the first of them
 
 local function run_fields(fn, run)
   local key = of(fn) .. 'run:' .. run
-  local got = call('HMGET', key, unpack(RUN_NUMBERS))
+  local got = call('HMGET', key, unpack(RUN_FIELDS))
   local fields = {}
-  for place, name in ipairs(RUN_NUMBERS) do
-    fields[name] = tonumber(got[place] or nil)
-    if not fields[name] then
+  for place = 1, RUN_NUMBERS do
+    local number = tonumber(got[place] or nil)
+    if not number then
       return nil
     end
+    fields[RUN_FIELDS[place]] = number
   end
-  got = call('HMGET', key, 'plan', 'evicted', 'start', 'start_def', 'work', 'work_def')
-  fields.plan, fields.evicted = got[1] == '1', got[2] == '1'
-  fields.start, fields.start_def, fields.work, fields.work_def = got[3], got[4], got[5], got[6]
-  if got[3] and got[5] and capacity_of(got[4]) and capacity_of(got[6]) then
+  fields.plan, fields.evicted = got[11] == '1', got[12] == '1'
+  fields.start, fields.start_def, fields.work, fields.work_def = got[13], got[14], got[15], got[16]
+  if got[13] and got[15] and capacity_of(got[14]) and capacity_of(got[16]) then
     return fields
   end
   return nil

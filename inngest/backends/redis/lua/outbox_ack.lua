@@ -11,4 +11,6 @@ end
 if call('GET', list .. ':claim') == ARGV[5] then
   call('DEL', list .. ':claim')
 end
-return call('LLEN', list)
+local left = call('LLEN', list)
+settle_counts()
+return left

@@ -26,8 +26,11 @@ while #entries < limit and bytes < MOST_BYTES do
   end
 end
 if #entries == 0 then
+  settle_counts()
   return { 0, 0, entries, 0 }
 end
 call('SET', list .. ':claim', ARGV[5], 'PX', CLAIM)
 local base = tonumber(call('GET', list .. ':base') or nil) or 0
-return { base + #entries, call('LLEN', list) > #entries and 1 or 0, entries, 0 }
+local more = call('LLEN', list) > #entries and 1 or 0
+settle_counts()
+return { base + #entries, more, entries, 0 }

@@ -46,9 +46,8 @@ local function drop_run(fn, run)
     call('SREM', key, run)
     wake(key)
   end
-  for _, part in ipairs({ 'run:', 'steps:', 'stack:', 'pending:', 'jobs:' }) do
-    call('UNLINK', tag .. part .. run)
-  end
+  call('UNLINK', tag .. 'run:' .. run, tag .. 'steps:' .. run, tag .. 'stack:' .. run, tag .. 'pending:' .. run,
+    tag .. 'jobs:' .. run)
   call('HDEL', PREFIX .. 'runs', run)
   call('ZREM', tag .. 'runs', run)
 end

@@ -67,7 +67,7 @@ end
 local function new_item(wire)
   return {
     fn = FN, job = wire[1], kind = wire[2], queue = wire[3], run = wire[4], due = wire[5], score = wire[6],
-    pid = wire[7], name = wire[9], blob = wire[10], collector = '', epoch = 0, moves = false,
+    name = wire[9], blob = wire[10], collector = '', epoch = 0, moves = false,
   }
 end
 
