@@ -21,8 +21,6 @@ from inngest.core.policy import MAX_COUNTED, MAX_SCANNED
 from inngest.ports.data import Count, EventFilter, Position, RunFilter, TimeField, position
 
 _CHUNK = 500
-_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""Of text that was kept as it came."""
 
 T = TypeVar("T")
 
@@ -156,17 +154,13 @@ def _holds(condition: Expression, event: Any, now: int) -> bool:
 def _event_holds(condition: Expression, event: Event, now: int) -> bool:
     try:
         value = event.value
-    except _UNREADABLE:
+    except UNREADABLE:
         return False
     return _holds(condition, value, now)
 
 
 def encode_cursor(place: Position) -> str:
     return urlsafe_b64encode(f"{place[0]}:{place[1]}".encode()).decode()
-
-
-_BEYOND = 1 << 63
-"""No time is there, and no store takes it for one."""
 
 
 def decode_cursor(text: str) -> Position:

@@ -31,10 +31,6 @@ class Source:
     text: str = field(repr=False)
     named: bool = True
 
-    @property
-    def is_defaults(self) -> bool:
-        return not self.text.strip()
-
 
 DEFAULTS = Source("the defaults", "", named=False)
 

@@ -20,6 +20,7 @@ from msgspec import Struct
 
 from inngest.api.register import NO_SIGNING_KEY, SERVER_KIND, RegisterContext, server_kind
 from inngest.core.errors import StoreUnavailable
+from inngest.core.json.border import UNREADABLE
 from inngest.core.json.jcs import canonical
 from inngest.core.model.functions import App
 from inngest.core.sdk.registration import normalise_url
@@ -303,7 +304,7 @@ _HINTS = {
 def _object(body: bytes) -> dict[str, Any]:
     try:
         value = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         return {}
     return value if isinstance(value, dict) else {}
 

@@ -11,8 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-import msgspec
-
 from inngest.backends.damage import Damage
 from inngest.backends.sqlite.data_rows import (
     LISTED,
@@ -47,8 +45,6 @@ Row = tuple[Any, ...]
 _READERS = 2
 _CHUNK = 500  # parameters of one statement
 _FREED_PAGES = 2000  # returned to the file system after a prune
-
-_encode = msgspec.msgpack.Encoder().encode
 
 
 class SqliteDataStore:
@@ -312,9 +308,6 @@ class SqliteDataStore:
             if entry is not None:
                 found[run].append(entry)
         return found
-
-
-_PUT_CANCELLATION = "INSERT OR REPLACE INTO cancellations VALUES (?, ?)"
 
 
 class _Conditions:

@@ -87,25 +87,6 @@ def opened(entry: History) -> RunRecord | None:
     )
 
 
-def update(record: RunRecord, entry: History) -> bool:
-    """Bring a record up to date with an entry; whether it changed. What has ended stays as it is.
-
-    Raises ValueError for an end with an unknown outcome.
-    """
-    if record.ended:
-        return False
-    if entry.what is What.STARTED and not record.started:
-        record.started = entry.started or entry.at
-        record.status = RunStatus.RUNNING
-        return True
-    if entry.what is What.ENDED:
-        record.status = RunStatus(entry.outcome)
-        record.ended = entry.at
-        record.output = entry.value
-        return True
-    return False
-
-
 def record_of(run: Run) -> RunRecord:
     """The record of a run of which no history has arrived yet."""
     return RunRecord(

@@ -10,8 +10,6 @@ from inngest.config.errors import ConfigError
 from inngest.config.load import Loaded, load
 from inngest.config.lookup import STEMS, candidates
 
-LEVELS = ("debug", "warn", "error", "trace")
-
 
 @pytest.fixture
 def stems(tmp_path: Path) -> tuple[Path, ...]:
