@@ -14,7 +14,7 @@ from typing import Generic, Protocol, TypeVar
 import pytest
 from engine_bench import Bench
 from redis_places import redis_engine, redis_stream
-from sqlite_places import sqlite_engine, sqlite_stream
+from sqlite_places import sqlite_engine, sqlite_engine_at_rest, sqlite_stream
 from streams import Restartable
 
 from inngest.backends.memory.engine import MemoryEngineStore, wall_clock
@@ -77,6 +77,7 @@ ENGINES: dict[str, Backend[EngineStore]] = {
     "memory": Backend(memory_engine, durable=False),
     "redis": Backend(redis_engine, durable=True, shared=True),
     "sqlite": Backend(sqlite_engine, durable=True),
+    "sqlite-at-rest": Backend(sqlite_engine_at_rest, durable=True),
 }
 
 STREAMS: dict[str, Backend[EventStream]] = {

@@ -49,5 +49,11 @@ async def sqlite_engine(folder: Path) -> AsyncIterator[SqlitePlace[SqliteEngineS
 
 
 @asynccontextmanager
+async def sqlite_engine_at_rest(folder: Path) -> AsyncIterator[SqlitePlace[SqliteEngineStore]]:
+    """Each run is left to the file as soon as it is there."""
+    yield SqlitePlace(folder, lambda journal, clock: SqliteEngineStore(journal, clock, awake=0))
+
+
+@asynccontextmanager
 async def sqlite_stream(folder: Path) -> AsyncIterator[SqlitePlace[SqliteEventStream]]:
     yield SqlitePlace(folder, lambda journal, _: SqliteEventStream(journal))

@@ -134,20 +134,10 @@ def end_run(store: EngineState, scope: Scope, effect: EndRun) -> bool:
     state = scope.state
     if state is None:
         return False
-    run = state.run
     scope.state = None
     scope.last = None
-    del store.runs[run.id]
-    for pause in state.pauses.values():
-        store.pauses.remove(pause)
-    for entry in list(state.entries.values()):
-        if entry.state != State.LEASED:
-            store.queue.remove(entry)
-            del store.entries[entry.item.job]
-    if run.start.run_cell is not None:
-        store.queue.release_run(run.start.run_cell, run.id)
-    store.release_lock(run)
-    store.notes.run_ended(run)
+    store.release_lock(state.run)
+    store.end_run(state)
     return True
 
 

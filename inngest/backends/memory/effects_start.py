@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from inngest.backends.memory.collector import Collector, collected_ts
 from inngest.backends.memory.queue import State
 from inngest.backends.memory.seen import Remembered
-from inngest.backends.memory.state import EngineState, RunState, Scope
+from inngest.backends.memory.state import EngineState, Scope, running
 from inngest.core.model.transition import (
     Admit,
     Collect,
@@ -86,8 +86,8 @@ def create_run(store: EngineState, scope: Scope, effect: CreateRun) -> bool:
         store.claims.expire(scope.now)
         if store.claims.get(run.key, scope.now) is not None:
             return False
-        store.claims.put(run.key, run.id, scope.now + effect.claim)
-    scope.state = store.runs[run.id] = RunState(run.copy())
+        store.claims.put(run.key, 1, scope.now + effect.claim)
+    scope.state = store.runs[run.id] = running(run.copy())
     store.notes.run(scope.state.run)
     return True
 

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import heapq
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from msgspec.structs import replace
 
 from inngest.backends.memory.apply import apply
 from inngest.backends.memory.boxes import MemoryOutbox, wait_for
 from inngest.backends.memory.notes import NoNotes, Notes
-from inngest.backends.memory.queue import UNSETTLED, Entry, State
-from inngest.backends.memory.state import EngineState
+from inngest.backends.memory.queue import UNSETTLED, State
+from inngest.backends.memory.state import EngineState, RunState
 from inngest.core.model.cancellations import Cancellation
 from inngest.core.model.events import Event
 from inngest.core.model.functions import App, Function
@@ -69,6 +69,9 @@ class MemoryEngineStore:
 
     async def _settle(self) -> None:
         """Return when all changes so far are durable."""
+
+    async def _wake(self, runs: Collection[str]) -> None:
+        """When this returns, none of these runs rests. Something else may have happened meanwhile."""
 
     # -- the registry --
 
@@ -138,28 +141,35 @@ class MemoryEngineStore:
                 if store.is_over(entry.item):
                     store.unlease(entry, now)
                 else:
-                    leased.append(Leased(item=store.complete_item(entry.item), run=self._run_of(entry)))
+                    leased.append(Leased(item=store.complete_item(entry.item), run=None))
         for entry in store.queue.lease(queue, limit - len(leased), now, UNSETTLED, (worker, request)):
             item = entry.item
             store.stamp(entry)
             if store.close_collector(item.job):
                 store.notes.item(item, entry.part.definition)
-            leased.append(Leased(item=store.complete_item(item), run=self._run_of(entry)))
+            leased.append(Leased(item=store.complete_item(item), run=None))
         if store.queue.has_ready(queue):
             store.ready[queue].set()
         try:
+            await self._wake([one.item.run for one in leased if one.item.run])
+            handed = [one for one in leased if self._join(one)]
             await self._settle()
         finally:
             self._hand_out(leased, ms)
         next_due = store.queue.next_due(queue)
         return Work(
-            items=leased,
+            items=handed,
             next_in=max(next_due - self._clock(), 0) / 1000 if next_due is not None else None,
         )
 
-    def _run_of(self, entry: Entry) -> Run | None:
-        state = self._state.runs.get(entry.item.run) if entry.item.run else None
-        return state.run if state is not None else None
+    def _join(self, leased: Leased) -> bool:
+        """Bring an item and its run together. False if there is no such run any more."""
+        if leased.item.run:
+            state = self._state.runs.get(leased.item.run)
+            if state is None:
+                return False
+            leased.run = state.run
+        return True
 
     async def extend(self, leases: Sequence[Lease], ms: int) -> list[Lease]:
         lost = []
@@ -197,27 +207,28 @@ class MemoryEngineStore:
 
     async def locate(self, run_id: str) -> str | None:
         state = self._state.runs.get(run_id)
-        return state.run.fn if state is not None else None
+        return state.fn if state is not None else None
 
     async def run(self, fn: str, run_id: str) -> Run | None:
+        await self._wake([run_id])
         state = self._state.runs.get(run_id)
-        return state.run if state is not None and state.run.fn == fn else None
+        return state.run if state is not None and state.fn == fn else None
 
     async def runs(self, fn: str, created_from: int, created_to: int, cursor: str, limit: int) -> Page[Run]:
-        return self._page(
-            cursor, limit, lambda run: run.fn == fn and created_from <= run.created < created_to
+        return await self._page(
+            cursor, limit, lambda state: state.fn == fn and created_from <= state.created < created_to
         )
 
-    def _page(self, cursor: str, limit: int, wanted: Callable[[Run], bool]) -> Page[Run]:
+    async def _page(self, cursor: str, limit: int, wanted: Callable[[RunState], bool]) -> Page[Run]:
         """By run id, since new ones come at the end."""
-        found = heapq.nsmallest(
-            limit + 1,
-            (state.run for id_, state in self._state.runs.items() if id_ > cursor and wanted(state.run)),
-            key=lambda run: run.id,
+        runs = self._state.runs
+        ids = heapq.nsmallest(
+            limit + 1, (id_ for id_, state in runs.items() if id_ > cursor and wanted(state))
         )
-        more = len(found) > limit
-        found = found[:limit]
-        return Page(found=found, cursor=found[-1].id if more else "")
+        more = len(ids) > limit
+        ids = ids[:limit]
+        await self._wake(ids)
+        return Page(found=[runs[id_].run for id_ in ids if id_ in runs], cursor=ids[-1] if more else "")
 
     async def item(self, fn: str, job: str) -> Item | None:
         entry = self._state.entries.get(job)
@@ -225,7 +236,7 @@ class MemoryEngineStore:
 
     async def items(self, fn: str, run_id: str) -> list[Item]:
         state = self._state.runs.get(run_id)
-        if state is None or state.run.fn != fn:
+        if state is None or state.fn != fn:
             return []
         return sorted((replace(entry.item) for entry in state.entries.values()), key=lambda item: item.due)
 
@@ -250,17 +261,15 @@ class MemoryEngineStore:
 
     async def orphans(self, age: int, cursor: str, limit: int) -> Page[Run]:
         before = self._clock() - age
-        runs = self._state.runs
 
-        def lost(run: Run) -> bool:
-            state = runs[run.id]
+        def lost(state: RunState) -> bool:
             return (
-                run.created < before
+                state.created < before
                 and not state.entries
                 and all(pause.kind is PauseKind.CANCEL for pause in state.pauses.values())
             )
 
-        return self._page(cursor, limit, lost)
+        return await self._page(cursor, limit, lost)
 
     async def stats(self) -> Stats:
         store = self._state

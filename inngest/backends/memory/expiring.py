@@ -16,19 +16,19 @@ class Expiring(Generic[V]):
     __slots__ = ("_entries", "_heap")
 
     def __init__(self) -> None:
-        self._entries: dict[str, tuple[V, int]] = {}
-        self._heap: list[tuple[int, str]] = []
+        self._entries: dict[str, tuple[int, str, V]] = {}
+        self._heap: list[tuple[int, str, V]] = []
 
     def __len__(self) -> int:
         return len(self._entries)
 
     def get(self, key: str, now: int) -> V | None:
         entry = self._entries.get(key)
-        return entry[0] if entry is not None and entry[1] > now else None
+        return entry[2] if entry is not None and entry[0] > now else None
 
     def put(self, key: str, value: V, until: int) -> None:
-        self._entries[key] = (value, until)
-        heapq.heappush(self._heap, (until, key))
+        entry = self._entries[key] = (until, key, value)
+        heapq.heappush(self._heap, entry)
 
     def drop(self, key: str) -> None:
         self._entries.pop(key, None)
@@ -37,10 +37,10 @@ class Expiring(Generic[V]):
         """Drop up to ``most`` outdated entries; their keys are returned."""
         gone = []
         while self._heap and most > 0 and self._heap[0][0] <= now:
-            _, key = heapq.heappop(self._heap)
+            key = heapq.heappop(self._heap)[1]
             most -= 1
             entry = self._entries.get(key)
-            if entry is not None and entry[1] <= now:  # not put again since, with a later end
+            if entry is not None and entry[0] <= now:  # not put again since, with a later end
                 del self._entries[key]
                 gone.append(key)
         return gone

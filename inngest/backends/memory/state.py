@@ -22,6 +22,7 @@ from inngest.core.model.functions import App, Function
 from inngest.core.model.history import History
 from inngest.core.model.runs import (
     CALLS,
+    Cell,
     Item,
     Kind,
     Partition,
@@ -43,19 +44,69 @@ RUN_TIMEOUTS = frozenset({Kind.START_TIMEOUT, Kind.FINISH_TIMEOUT})
 class RunState:
     """A run that has not ended, and what belongs to it.
 
+    A run may *rest*: what only its own transitions need, the run itself and the job ids it has used, is then
+    not in memory, and is fetched before one of them is applied.
+
     ``taken``: the lease under which the last commit leased its continuation at once, and that continuation:
-    (job, epoch, job, epoch).
+    (job, epoch, job, epoch). ``revision`` is that of a resting run, if it is known.
     """
 
-    __slots__ = ("entries", "evicted", "jobs", "pauses", "run", "taken")
+    __slots__ = (
+        "_jobs",
+        "_run",
+        "created",
+        "entries",
+        "evicted",
+        "fn",
+        "id",
+        "pauses",
+        "revision",
+        "run_cell",
+        "taken",
+    )
 
-    def __init__(self, run: Run) -> None:
-        self.run = run
-        self.jobs: set[str] = set()
+    def __init__(self, id_: str, fn: str, created: int, run_cell: Cell | None) -> None:
+        self.id = id_
+        self.fn = fn
+        self.created = created
+        self.run_cell = run_cell
+        self._run: Run | None = None
+        self._jobs: set[str] | None = None
+        self.revision = -1
         self.entries: dict[str, Entry] = {}
         self.pauses: dict[str, Pause] = {}
         self.evicted = False
         self.taken: tuple[str, int, str, int] | None = None
+
+    @property
+    def run(self) -> Run:
+        assert self._run is not None, f"run {self.id} rests"
+        return self._run
+
+    @property
+    def jobs(self) -> set[str]:
+        assert self._jobs is not None, f"run {self.id} rests"
+        return self._jobs
+
+    @property
+    def rests(self) -> bool:
+        return self._run is None
+
+    def wake(self, run: Run, jobs: set[str]) -> None:
+        if self.revision >= 0:
+            run.revision = self.revision
+        self._run, self._jobs = run, jobs
+
+    def rest(self) -> None:
+        self.revision = self.run.revision
+        self._run = self._jobs = None
+
+
+def running(run: Run) -> RunState:
+    """The state of a new run."""
+    state = RunState(run.id, run.fn, run.created, run.start.run_cell)
+    state.wake(run, set())
+    return state
 
 
 class Scope:
@@ -88,7 +139,7 @@ class EngineState:
         self.version = 0
         self.runs: dict[str, RunState] = {}
         self.entries: dict[str, Entry] = {}
-        self.claims: Expiring[str] = Expiring()
+        self.claims: Expiring[int] = Expiring()
         self.tats: Expiring[int] = Expiring()
         self.seen: dict[str, Seen] = {}  # by function
         self.new_seen: Callable[[str], Seen] = lambda _: Seen()
@@ -252,6 +303,19 @@ class EngineState:
         self.notes.evicted(run)
         item = replace(form, run=run.id, job=evict_job(run.id))
         self.insert(scope, item, runner_items(run.fn), state)
+
+    def end_run(self, state: RunState) -> None:
+        """The run is over, and all that belongs to it is gone, its leased items excepted."""
+        del self.runs[state.id]
+        for pause in state.pauses.values():
+            self.pauses.remove(pause)
+        for entry in list(state.entries.values()):
+            if entry.state != State.LEASED:
+                self.queue.remove(entry)
+                del self.entries[entry.item.job]
+        if state.run_cell is not None:
+            self.queue.release_run(state.run_cell, state.id)
+        self.notes.run_ended(state.id)
 
     def release_lock(self, run: Run) -> None:
         if run.lock and self.locks.get(run.lock, ("", ""))[0] == run.id:

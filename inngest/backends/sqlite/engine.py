@@ -1,4 +1,5 @@
-"""The embedded engine store: the memory store, followed by a journal.
+"""The embedded engine store: the memory store, followed by a journal. Of runs that wait, most is in the file
+alone (`resting`).
 
 Leases are not written: after a restart nobody holds any, and what was being worked on is due again. Their
 epochs go on above all earlier ones, so that an application which still reports on a call from before the
@@ -8,34 +9,46 @@ restart is refused.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
+from inngest.backends.damage import Damage
 from inngest.backends.memory.engine import MemoryEngineStore, wall_clock
 from inngest.backends.sqlite.journal import Journal
 from inngest.backends.sqlite.ledger import Followed, FollowedSeen, Ledger, SeenBook
 from inngest.backends.sqlite.loading import Loader
 from inngest.backends.sqlite.notes import SqliteNotes
 from inngest.backends.sqlite.packing import refuse_unwritable
+from inngest.backends.sqlite.resting import AWAKE_BYTES, Resting
 from inngest.core.model.functions import App, Function
-from inngest.core.model.transition import Committed, Transition
-from inngest.ports.engine import Take
+from inngest.core.model.transition import Committed, TakeLock, Transition
+from inngest.ports.engine import Stats, Take
 
 EPOCHS_PER_BOOT = 1 << 20
 """More than any item is leased between two starts."""
 
 
 class SqliteEngineStore(MemoryEngineStore):
-    """See `inngest.ports.engine.EngineStore`."""
+    """See `inngest.ports.engine.EngineStore`.
 
-    def __init__(self, journal: Journal, clock: Callable[[], int] = wall_clock) -> None:
+    Args:
+        awake: bytes of runs that wait and are kept whole in memory all the same, about.
+
+    """
+
+    def __init__(
+        self, journal: Journal, clock: Callable[[], int] = wall_clock, *, awake: int = AWAKE_BYTES
+    ) -> None:
         self._journal = journal
         self._ledger = Ledger(journal)
         self._book = SeenBook(journal)
         self._notes = SqliteNotes(journal, self._ledger, self._book)
         super().__init__(clock, notes=self._notes)
         state = self._state
+        self._damage = Damage(str(journal.path))
+        self._resting = Resting(state, self._notes.unwritten, self._damage, awake)
         self._notes.state = state
+        self._notes.written = self._resting.written
         self._maps: dict[str, Followed[Any]] = {
             name: Followed(name, self._ledger) for name in ("claims", "rates", "throttles")
         }
@@ -48,6 +61,19 @@ class SqliteEngineStore(MemoryEngineStore):
     async def _settle(self) -> None:
         await self._journal.settled()
 
+    async def _wake(self, runs: Collection[str]) -> None:
+        if self._resting.any(runs):
+            await self._journal.look(lambda db: self._resting.load(db, runs))
+
+    def _touched(self, transitions: Sequence[Transition]) -> set[str]:
+        """The runs whose own state the transitions may read or change."""
+        runs = {transition.run for transition in transitions if transition.run}
+        for transition in transitions:
+            for effect in transition.effects:
+                if isinstance(effect, TakeLock) and effect.evict is not None:
+                    runs.add(self._state.locks.get(effect.key, ("", ""))[0])
+        return runs
+
     async def put_app(self, app: App, functions: Sequence[Function]) -> None:
         self._journal.check()
         refuse_unwritable(self._journal.path, [app, *functions])
@@ -55,6 +81,7 @@ class SqliteEngineStore(MemoryEngineStore):
 
     async def commit(self, transitions: Sequence[Transition], *, take: Take | None = None) -> list[Committed]:
         refuse_unwritable(self._journal.path, transitions)
+        await self._wake(self._touched(transitions))
         return await super().commit(transitions, take=take)
 
     async def open(self) -> None:
@@ -74,6 +101,11 @@ class SqliteEngineStore(MemoryEngineStore):
         loader = Loader(db, self._state, self._notes)
         loader.load()
         return loader
+
+    async def stats(self) -> Stats:
+        stats = await super().stats()
+        stats.damaged = self._damage.count
+        return stats
 
     async def close(self) -> None:
         await self._journal.close()

@@ -37,7 +37,7 @@ T = TypeVar("T")
 
 LAZY_SECONDS = 0.05
 """How long changes that nobody waits for may stay unwritten."""
-_CACHE_KIB = 65_536
+_CACHE_KIB = 16_384
 RETRY_SECONDS = 5.0
 """The longest time between two attempts at a write that fails."""
 
@@ -117,7 +117,8 @@ class Journal:
             db.execute("PRAGMA locking_mode = EXCLUSIVE")
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = FULL")
-            # A transaction that outgrows the cache would be written by the event loop's thread.
+            # A transaction that outgrows the cache would else be written by the event loop's thread.
+            db.execute("PRAGMA cache_spill = OFF")
             db.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
             db.execute("BEGIN IMMEDIATE")
             version = db.execute("PRAGMA user_version").fetchone()[0]

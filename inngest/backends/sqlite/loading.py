@@ -3,39 +3,40 @@
 from __future__ import annotations
 
 import sqlite3
+from functools import lru_cache
+from operator import attrgetter
 
 import msgspec
 
 from inngest.backends.memory.collector import Collector
 from inngest.backends.memory.state import EngineState, RunState
-from inngest.backends.sqlite.notes import (
-    BODY,
-    EVENT,
-    HEAD,
-    ITEM,
-    STEP,
-    Head,
-    OpenPause,
-    QueuedItem,
-    SqliteNotes,
-    after,
-)
+from inngest.backends.sqlite.notes import SqliteNotes, after
+from inngest.backends.sqlite.rows import BODY, EVENT, HEAD, ITEM, STEP, Head, OpenPause, Place, QueuedItem
 from inngest.core.model.cancellations import Cancellation
 from inngest.core.model.functions import App, Function
 from inngest.core.model.history import History, decode_history
-from inngest.core.model.runs import Item, Kind, Run
+from inngest.core.model.runs import CALLS, Item, Kind, Partition, Pause, Run
 
 _unpack_app = msgspec.msgpack.Decoder(App).decode
 _unpack_function = msgspec.msgpack.Decoder(Function).decode
 _unpack_run = msgspec.msgpack.Decoder(Run).decode
 _unpack_head = msgspec.msgpack.Decoder(Head).decode
-_unpack_step = msgspec.msgpack.Decoder(tuple[str, bytes]).decode
+_unpack_place = msgspec.msgpack.Decoder(Place).decode
 _unpack_item = msgspec.msgpack.Decoder(QueuedItem).decode
 _unpack_pause = msgspec.msgpack.Decoder(OpenPause).decode
 _unpack_history = msgspec.msgpack.Decoder(list[tuple[int, msgspec.Raw]]).decode
 _unpack_bytes = msgspec.msgpack.Decoder(bytes).decode
 _unpack_events = msgspec.msgpack.Decoder(list[tuple[int, bytes]]).decode
 _unpack_cancellation = msgspec.msgpack.Decoder(Cancellation).decode
+
+# Bodies and steps are read when their run is; only an earlier release left it to the body who the run is.
+_ROWS = f"""
+SELECT run, kind, key, CASE WHEN kind <> {BODY} OR key = '' THEN value END FROM state
+WHERE kind <> {STEP} AND (kind <> {ITEM} OR value IS NOT NULL) ORDER BY run, kind, key
+"""  # noqa: S608 -- numbers of our own
+
+_BODY = f"SELECT value FROM state WHERE run = ? AND kind = {BODY}"  # noqa: S608
+
 _decode_collected = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
@@ -48,6 +49,8 @@ class Loader:
         self._notes = notes
         self._items: list[Item] = []
         self._locks: list[str] = []
+        self._words: dict[str, str] = {}
+        self._known_partitions = lru_cache(maxsize=1024)(self._partitions)
 
     def tidy(self) -> None:
         """Have the rows deleted that lead to nothing any more. For the event loop's thread."""
@@ -80,38 +83,76 @@ class Loader:
         self._load_outbox(meta)
 
     def _load_runs(self) -> None:
+        """All runs rest, as far as memory is concerned."""
         runs = self._state.runs
         items: list[QueuedItem] = []
         pauses: list[OpenPause] = []
         collected: dict[str, list[bytes]] = {}
-        rows = self._db.execute("SELECT run, kind, key, value FROM state ORDER BY 1, 2, 3")
-        for run, kind, key, value in rows:
+        for run, kind, key, value in self._db.execute(_ROWS):
             if kind == BODY:
-                runs[run] = RunState(_unpack_run(value))
+                place = _unpack_place(key) if key else _place(_unpack_run(value))
+                runs[run] = RunState(run, self._word(place.fn), place.created, place.run_cell)
             elif kind == HEAD:
-                _apply(runs[run], _unpack_head(value))
-            elif kind == STEP:
-                runs[run].run.save_step(*_unpack_step(value))
+                runs[run].evicted = _unpack_head(value).evicted
             elif kind == ITEM:
-                if run:
-                    runs[run].jobs.add(key)
-                if value is not None:
-                    items.append(_unpack_item(value))
+                items.append(self._shared_item(_unpack_item(value), runs.get(run)))
             elif kind == EVENT:
                 collected.setdefault(key.rpartition("\x1f")[0], []).append(value)
             else:
-                pauses.append(_unpack_pause(value))
-        for queued in sorted(items, key=lambda queued: queued.order):
+                pauses.append(self._shared_pause(_unpack_pause(value), runs[run], items))
+        items.sort(key=attrgetter("order"))
+        for queued in items:
             self._load_item(queued, collected.get(queued.item.job, []))
-        for open_ in sorted(pauses, key=lambda open_: (open_.pause.created, open_.pause.id)):
-            runs[open_.pause.run].pauses[open_.pause.id] = open_.pause
-            if not open_.hidden:
-                self._state.pauses.add(open_.pause)
+        pauses.sort(key=lambda open_: (open_.pause.created, open_.pause.id))
+        for open_ in pauses:
+            self._load_pause(open_.pause, open_.hidden)
         for state in runs.values():
-            # Steps saved since the head was written are counted once more than needed, never less.
-            state.run.revision += len(state.run.stack)
-            if state.run.start.run_cell is not None and _admitted(state):
-                self._state.queue.hold_run(state.run.start.run_cell, state.run.id)
+            if state.run_cell is not None and _admitted(state):
+                self._state.queue.hold_run(state.run_cell, state.id)
+
+    def _word(self, text: str) -> str:
+        """One text for all that are equal, for those that many records have."""
+        return self._words.setdefault(text, text)
+
+    def _shared_item(self, queued: QueuedItem, run: RunState | None) -> QueuedItem:
+        item = queued.item
+        if run is not None:
+            item.run, item.fn = run.id, run.fn
+            item.target, item.name = self._word(item.target), self._word(item.name)
+            item.partition = self._word(item.partition)
+        return queued
+
+    def _shared_pause(self, open_: OpenPause, run: RunState, items: list[QueuedItem]) -> OpenPause:
+        pause = open_.pause
+        pause.run, pause.fn = run.id, run.fn
+        pause.event, pause.partition = self._word(pause.event), self._word(pause.partition)
+        pause.step, pause.name = self._word(pause.step), self._word(pause.name)
+        pause.terms = [(self._word(path), value) for path, value in pause.terms]
+        if items and items[-1].item.job == pause.timeout_job:
+            pause.timeout_job = items[-1].item.job
+        return open_
+
+    def _load_pause(self, pause: Pause, hidden: bool) -> None:
+        self._state.runs[pause.run].pauses[pause.id] = pause
+        if not hidden:
+            self._state.pauses.add(pause)
+
+    def _partitions(self, run: str) -> tuple[Partition, Partition]:
+        """Where the calls of a run wait: for its start, and after it."""
+        (body,) = self._db.execute(_BODY, (run,)).fetchone()
+        found = _unpack_run(body)
+        return found.start, found.work
+
+    def _places(self, queued: QueuedItem, run: RunState | None) -> tuple[Partition, Partition | None]:
+        """The partition of an item, and that to which it belongs once it is leased, if that is another."""
+        item, explicit = queued.item, queued.partition
+        if run is None or item.kind not in CALLS or (explicit is not None and item.kind is not Kind.START):
+            return explicit or self._state.implied(item), None
+        start, work = self._known_partitions(run.id)
+        if item.kind is not Kind.START:
+            return work, None
+        partition = explicit or start
+        return partition, work if partition.id != work.id else None
 
     def _load_item(self, queued: QueuedItem, events: list[bytes]) -> None:
         state, item = self._state, queued.item
@@ -119,12 +160,11 @@ class Loader:
         if run is not None and run.evicted and item.kind is not Kind.EVICT:
             self._items.append(item)  # it was leased when its run was evicted
             return
-        partition = queued.partition or self._notes.implied(item)
-        work = run.run.work if run is not None and item.kind is Kind.START else None
-        if work is not None and partition.id == work.id:
-            item.partition, work = work.id, None
+        partition, admitted = self._places(queued, run)
+        if item.kind is Kind.START and admitted is None:
+            item.partition = partition.id  # it has been leased
         # At time zero nothing is due: the first lease sorts out what is.
-        entry = state.queue.add(item, partition, 0, admitted=work)
+        entry = state.queue.add(item, partition, 0, admitted=admitted)
         state.entries[item.job] = entry
         self._notes.order = queued.order
         if run is not None:
@@ -172,14 +212,8 @@ def _entry(packed: bytes) -> History:
         return decode_history(packed)
 
 
-def _apply(state: RunState, head: Head) -> None:
-    run = state.run
-    run.request_version = head.request_version
-    run.force_plan = head.force_plan
-    run.started = head.started
-    run.pending = head.pending
-    run.revision = head.revision
-    state.evicted = head.evicted
+def _place(run: Run) -> Place:
+    return Place(run.fn, run.created, run.start.run_cell)
 
 
 def _admitted(state: RunState) -> bool:

@@ -2,63 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
-
-import msgspec
 
 from inngest.backends.memory.collector import Collector
 from inngest.backends.memory.state import EngineState, RunState
 from inngest.backends.sqlite.journal import PUT_META, Journal, Statement
 from inngest.backends.sqlite.ledger import Ledger, SeenBook
+from inngest.backends.sqlite.packing import pack
+from inngest.backends.sqlite.rows import (
+    BODY,
+    EVENT,
+    HEAD,
+    ITEM,
+    PAUSE,
+    STEP,
+    Head,
+    OpenCollector,
+    OpenPause,
+    Place,
+    QueuedItem,
+)
 from inngest.core.model.cancellations import Cancellation
 from inngest.core.model.functions import App, Function
 from inngest.core.model.history import History, encode_history
 from inngest.core.model.runs import CALLS, Item, Partition, Pause, Run
 
-# The kinds of rows under a run's id (under '', items of no run).
-BODY = 0  # the run, as it was when it was first written
-HEAD = 1  # what has changed of it since, but for steps
-STEP = 2  # key: its place in the stack
-ITEM = 3  # key: the job; no value: it is done, but its id is remembered
-PAUSE = 4
-EVENT = 5  # of a collector; key: the job and its number
-
 _GONE: Any = object()
-
-
-class Head(msgspec.Struct, array_like=True):
-    request_version: int
-    force_plan: bool
-    started: int
-    pending: set[str]
-    revision: int
-    evicted: bool = False
-
-
-class OpenCollector(msgspec.Struct):
-    """A collector that takes in events, without those it has."""
-
-    key: str
-    job: str
-    opened: int
-
-
-class QueuedItem(msgspec.Struct, array_like=True):
-    """``order`` tells which of two was queued first; ``partition`` is None if the item implies it."""
-
-    order: int
-    item: Item
-    collector: OpenCollector | None
-    partition: Partition | None
-
-
-class OpenPause(msgspec.Struct, array_like=True):
-    pause: Pause
-    hidden: bool = False
-
-
-pack = msgspec.msgpack.Encoder().encode
 
 
 def _pack_head(state: RunState) -> bytes:
@@ -86,15 +56,17 @@ class _RunChanges:
     def __init__(self) -> None:
         self.purge = False  # the rows in the file go first
         self.created = False  # its row will be written whole: no head and no steps beside it
-        self.rows: dict[tuple[int, str | int], Any] = {}
+        self.rows: dict[tuple[int, str | int | bytes], Any] = {}
 
 
 class SqliteNotes:
     """See `inngest.backends.memory.notes.Notes`; ``statements`` gives what has changed since it was last
-    asked. ``state`` is that which is followed.
+    asked. ``state`` is that which is followed, and ``written`` is told of the runs whose changes have reached
+    the file, when it is asked again.
     """
 
     state: EngineState
+    written: Callable[[Iterable[str]], None]
 
     def __init__(self, journal: Journal, ledger: Ledger, book: SeenBook) -> None:
         self._journal = journal
@@ -102,6 +74,7 @@ class SqliteNotes:
         self._book = book
         self.order = 0
         self._runs: dict[str, _RunChanges] = {}
+        self._under_way: dict[str, _RunChanges] = {}  # given to the journal, and maybe not in the file yet
         self._apps: dict[str, App] = {}
         self._functions: dict[str, Function] = {}
         self._locks: dict[str, str | None] = {}
@@ -118,6 +91,10 @@ class SqliteNotes:
             self._journal.touch()
         return changes
 
+    def unwritten(self, run_id: str) -> bool:
+        """Whether something of the run may not be in the file yet."""
+        return run_id in self._runs or run_id in self._under_way
+
     def app(self, app: App) -> None:
         self._apps[app.id] = app
         self._journal.touch()
@@ -133,7 +110,7 @@ class SqliteNotes:
     def run(self, run: Run) -> None:
         changes = self._of_run(run.id)
         changes.created = True
-        changes.rows[BODY, ""] = run
+        changes.rows[BODY, pack(Place(run.fn, run.created, run.start.run_cell))] = run
 
     def head(self, run: Run) -> None:
         changes = self._of_run(run.id)
@@ -148,22 +125,24 @@ class SqliteNotes:
         if not changes.created:
             changes.rows[STEP, len(run.stack)] = (step, value)
 
-    def run_ended(self, run: Run) -> None:
-        changes = self._of_run(run.id)
+    def run_ended(self, run_id: str) -> None:
+        changes = self._of_run(run_id)
         changes.purge = changes.purge or not changes.created
         changes.created = False
         changes.rows.clear()
 
     def item(self, item: Item, partition: Partition, collector: Collector | None = None) -> None:
         self.order += 1
-        explicit = partition if partition.id != self.implied(item).id else None
+        implied = self._implied(item)
+        explicit = partition if implied is None or partition.id != implied.id else None
         opened = OpenCollector(collector.key, collector.job, collector.opened) if collector else None
         self._of_run(item.run).rows[ITEM, item.job] = QueuedItem(self.order, item, opened, explicit)
 
-    def implied(self, item: Item) -> Partition:
-        """The partition of an item for which none is written."""
+    def _implied(self, item: Item) -> Partition | None:
+        """The partition of an item for which none is written; None if that is not known."""
         if item.run and item.kind in CALLS:
-            return self.state.runs[item.run].run.partition(item.kind)
+            state = self.state.runs[item.run]
+            return None if state.rests else state.run.partition(item.kind)
         return self.state.implied(item)
 
     def collected(self, item: Item, collector: Collector) -> None:
@@ -243,6 +222,8 @@ class SqliteNotes:
 
     def _run_statements(self) -> Iterator[Statement]:
         changed, self._runs = self._runs, {}
+        before, self._under_way = self._under_way, changed
+        self.written(before)
         purges, puts, drops = [], [], []
         for run, changes in changed.items():
             if changes.purge:

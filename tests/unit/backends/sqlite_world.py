@@ -13,6 +13,7 @@ from inngest.backends.memory.queue import Entry, State
 from inngest.backends.memory.state import EngineState
 from inngest.backends.sqlite.engine import SqliteEngineStore
 from inngest.backends.sqlite.journal import Journal
+from inngest.backends.sqlite.resting import AWAKE_BYTES
 from inngest.core.model.functions import App, Concurrency, Function, Throttle
 from inngest.core.model.runs import (
     Cell,
@@ -47,14 +48,15 @@ def function() -> Function:
 class World:
     """A store on a journal, at a time of its own."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, awake: int = AWAKE_BYTES) -> None:
         self.path = path
+        self.awake = awake
         self.now = START
         self.opened: list[SqliteEngineStore] = []
         self._serial = 0
 
     async def open(self, path: Path) -> SqliteEngineStore:
-        store = SqliteEngineStore(Journal(path), lambda: self.now)
+        store = SqliteEngineStore(Journal(path), lambda: self.now, awake=self.awake)
         self.opened.append(store)
         await store.open()
         return store
@@ -104,8 +106,8 @@ class World:
 
 
 @asynccontextmanager
-async def opened(path: Path) -> AsyncIterator[World]:
-    world = World(path)
+async def opened(path: Path, awake: int = AWAKE_BYTES) -> AsyncIterator[World]:
+    world = World(path, awake)
     try:
         yield await world.start()
     finally:
@@ -113,9 +115,10 @@ async def opened(path: Path) -> AsyncIterator[World]:
             await store.close()
 
 
-def picture(store: SqliteEngineStore, now: int) -> dict[str, Any]:
-    """All that is to survive, in comparable form."""
+async def picture(store: SqliteEngineStore, now: int) -> dict[str, Any]:
+    """All that is to survive, in comparable form. Afterwards no run rests."""
     state = store._state
+    await store._wake(list(state.runs))
     alive = state.runs
     entries = [e for e in state.entries.values() if _goes_on(store, e.item)]
     indexed = [
@@ -164,4 +167,4 @@ def _place(entry: Entry) -> Partition:
 
 
 def _valid(followed: Any, now: int) -> dict[str, Any]:
-    return {key: entry for key, entry in followed._entries.items() if entry[1] > now}
+    return {key: entry for key, entry in followed._entries.items() if entry[0] > now}

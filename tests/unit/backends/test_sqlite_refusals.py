@@ -66,7 +66,7 @@ async def test_what_cannot_be_written_is_refused_before_anything_happens(world: 
     run = world.run()
     await world.commit(run.id, *world.creation(run))
     (leased,) = await world.lease()
-    before = picture(world.store, world.now)
+    before = await picture(world.store, world.now)
     good = Transition(fn=FN, run=run.id, effects=[SaveStep(step="good", value=b"1")])
     bad = Transition(
         fn=FN,
@@ -78,33 +78,33 @@ async def test_what_cannot_be_written_is_refused_before_anything_happens(world: 
         await world.store.commit([good, bad])
     facts = caught.value.facts
     assert (facts["place"], facts["run"], facts["at"]) == (1, run.id, 1)
-    assert picture(world.store, world.now) == before
+    assert await picture(world.store, world.now) == before
     # Nobody else is harmed, and the lease stands.
     assert await world.commit(run.id, SaveStep(step="b", value=b"2"), Complete(), lease=leased) == [
         True,
         True,
     ]
     again = await world.open(snapshot(world.path))
-    assert picture(again, world.now) == picture(world.store, world.now)
+    assert await picture(again, world.now) == await picture(world.store, world.now)
 
 
 async def test_a_registration_that_cannot_be_written_is_refused(world: World) -> None:
-    before = picture(world.store, world.now)
+    before = await picture(world.store, world.now)
     fn = replace(function(), id="other", throttle=Throttle(limit=2**70, period=60_000))
     with pytest.raises(StoreRefused, match="cannot be written"):
         await world.store.put_app(App(id="app", name="app", url="http://app.test"), [function(), fn])
-    assert picture(world.store, world.now) == before
+    assert await picture(world.store, world.now) == before
     await world.store.put_app(App(id="b", name="b", url="http://b.test"), [])
     again = await world.open(snapshot(world.path))
-    assert picture(again, world.now) == picture(world.store, world.now)
+    assert await picture(again, world.now) == await picture(world.store, world.now)
 
 
 async def test_a_damaged_record_is_told_of_at_the_start(world: World) -> None:
-    """A step without its run: no error of SQLite, and none of MessagePack."""
+    """The head of no run: no error of SQLite, and none of MessagePack."""
     await world.commit("")
     copy = snapshot(world.path)
     with sqlite3.connect(copy) as db:
-        db.execute("INSERT INTO state VALUES ('nobody', 2, 1, x'00')")
+        db.execute("INSERT INTO state VALUES ('nobody', 1, '', x'95ffc2009000')")
     db.close()
     with pytest.raises(StoreUnusable, match=r"engine\.db: .*nobody"):
         await SqliteEngineStore(Journal(copy)).open()
@@ -117,4 +117,4 @@ async def test_names_that_are_no_text(world: World) -> None:
     assert item.kind not in CALLS
     await world.commit(run.id, Enqueue(item=item), SaveStep(step="\x00", value=b"\xff\x00"))
     again = await world.open(snapshot(world.path))
-    assert picture(again, world.now) == picture(world.store, world.now)
+    assert await picture(again, world.now) == await picture(world.store, world.now)

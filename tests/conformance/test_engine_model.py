@@ -1,4 +1,4 @@
-"""Random lives of an engine on Redis and one in memory, side by side: they must not differ in anything."""
+"""Random lives of an engine in memory and of another, side by side: they must not differ in anything."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 import pytest
 from msgspec import Raw
 from redis_places import redis_engine
+from sqlite_places import sqlite_engine_at_rest
 
 from inngest.backends.memory.engine import MemoryEngineStore
-from inngest.backends.redis.engine import RedisEngineStore
 from inngest.core.model.events import Event
 from inngest.core.model.functions import App, Concurrency, Function, Throttle
 from inngest.core.model.history import History, What
@@ -66,7 +66,7 @@ from inngest.core.model.transition import (
     lease_of,
 )
 from inngest.core.timing import gcra
-from inngest.ports.engine import Page, Take
+from inngest.ports.engine import EngineStore, Page, Take
 
 T = TypeVar("T")
 
@@ -86,13 +86,13 @@ class Clock:
         return self.now
 
 
-Stores = tuple[MemoryEngineStore, RedisEngineStore, Clock]
+Stores = tuple[MemoryEngineStore, EngineStore, Clock]
 
 
-@pytest.fixture
-async def stores(tmp_path: Path) -> AsyncIterator[Stores]:
+@pytest.fixture(params=[redis_engine, sqlite_engine_at_rest], ids=["redis", "sqlite-at-rest"])
+async def stores(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Stores]:
     clock = Clock()
-    async with redis_engine(tmp_path) as place:
+    async with request.param(tmp_path) as place:
         store = place.store(clock)
         await store.open()
         yield MemoryEngineStore(clock), store, clock
@@ -380,14 +380,14 @@ async def _same(ours: Awaitable[T], theirs: Awaitable[T]) -> T:
 class Pair:
     """Two stores to which the same happens."""
 
-    def __init__(self, memory: MemoryEngineStore, redis: RedisEngineStore, world: World) -> None:
+    def __init__(self, memory: MemoryEngineStore, other: EngineStore, world: World) -> None:
         self.memory = memory
-        self.redis = redis
+        self.other = other
         self.world = world
 
     async def commit(self, transition: Transition, take: Take | None = None) -> None:
         committed = await _same(
-            self.memory.commit([transition], take=take), self.redis.commit([transition], take=take)
+            self.memory.commit([transition], take=take), self.other.commit([transition], take=take)
         )
         self.world.leased += [each.next for each in committed if each.next is not None]
 
@@ -396,7 +396,7 @@ class Pair:
         if roll < 0.05:
             functions = [world.function(fn) for fn in FUNCTIONS]
             app = App(id="app", name="app", url="http://app.test")
-            await _same(self.memory.put_app(app, functions), self.redis.put_app(app, functions))
+            await _same(self.memory.put_app(app, functions), self.other.put_app(app, functions))
         elif roll < 0.2:
             await self.commit(world.start())
         elif roll < 0.27:
@@ -407,7 +407,7 @@ class Pair:
             world.clock.now += world.random.choice([1000, 1000, 2000, 10_000])
         elif roll < 0.58:
             worker, ms = world.random.choice(WORKERS), world.random.choice([0, 1000, 5000])
-            await _same(self.memory.alive(worker, ms), self.redis.alive(worker, ms))
+            await _same(self.memory.alive(worker, ms), self.other.alive(worker, ms))
         elif roll < 0.75 and world.leased:
             worker = world.random.choice(WORKERS)
             take = Take(worker, 30_000) if world.random.random() < 0.7 else None
@@ -417,8 +417,8 @@ class Pair:
         elif world.runs:
             run = world.random.choice(world.runs[-12:])
             await self.commit(world.change(run, None))
-            await _same(self.memory.run(run.fn, run.id), self.redis.run(run.fn, run.id))
-        await _same(self.memory.stats(), self.redis.stats())
+            await _same(self.memory.run(run.fn, run.id), self.other.run(run.fn, run.id))
+        await _same(self.memory.stats(), self.other.stats())
 
     async def lease(self) -> None:
         world = self.world
@@ -427,7 +427,7 @@ class Pair:
         ms, worker = world.random.choice([3000, 30_000]), world.random.choice(WORKERS)
         request, again = world.random.randrange(1, 4), world.random.random() < 0.1
         ours = await self.memory.lease(queue, limit, ms, worker, request=request, again=again)
-        theirs = await self.redis.lease(queue, limit, ms, worker, request=request, again=again)
+        theirs = await self.other.lease(queue, limit, ms, worker, request=request, again=again)
         if again:  # in any order
             ours.items.sort(key=lambda leased: leased.item.job)
             theirs.items.sort(key=lambda leased: leased.item.job)
@@ -439,9 +439,9 @@ class Pair:
         world = self.world
         some = [lease_of(one.item) for one in world.leased[:3]]
         if world.random.random() < 0.5:
-            await _same(self.memory.extend(some, 40_000), self.redis.extend(some, 40_000))
+            await _same(self.memory.extend(some, 40_000), self.other.extend(some, 40_000))
         else:
-            await _same(self.memory.hand_back(some), self.redis.hand_back(some))
+            await _same(self.memory.hand_back(some), self.other.hand_back(some))
 
     async def end(self) -> None:
         """End all runs, and complete what was leased."""
@@ -457,7 +457,7 @@ class Pair:
         self.world.clock.now += 60_000
         while True:
             ours = await self.memory.lease(Queue.RUNNER, 100, 30_000, "w1")
-            theirs = await self.redis.lease(Queue.RUNNER, 100, 30_000, "w1")
+            theirs = await self.other.lease(Queue.RUNNER, 100, 30_000, "w1")
             assert ours.items == theirs.items
             if not ours.items:
                 return
@@ -467,18 +467,18 @@ class Pair:
                 await self.commit(Transition(fn=item.fn, run=item.run, effects=over, lease=lease_of(item)))
 
     async def compare(self) -> None:
-        memory, redis, now = self.memory, self.redis, self.world.now
+        memory, other, now = self.memory, self.other, self.world.now
         for run in self.world.runs:
-            await _same(memory.run(run.fn, run.id), redis.run(run.fn, run.id))
+            await _same(memory.run(run.fn, run.id), other.run(run.fn, run.id))
             items = await _same(
-                _by(memory.items(run.fn, run.id), "job"), _by(redis.items(run.fn, run.id), "job")
+                _by(memory.items(run.fn, run.id), "job"), _by(other.items(run.fn, run.id), "job")
             )
             for item in items:
-                assert await redis.item(item.fn, item.job) == item
-            assert await redis.locate(run.id) == await memory.locate(run.id)
+                assert await other.item(item.fn, item.job) == item
+            assert await other.locate(run.id) == await memory.locate(run.id)
             if run.lock:
                 lock = (run.fn, run.lock)
-                await _same(memory.lock_holders([lock]), redis.lock_holders([lock]))
+                await _same(memory.lock_holders([lock]), other.lock_holders([lock]))
         events = [
             Event(id="e", name=name, ts=1, received=1, data=Raw(b'{"id":%d,"name":"n"}' % number))
             for name in EVENTS
@@ -486,21 +486,21 @@ class Pair:
         ]
         for event in events:
             assert await _all(lambda cursor, e=event: memory.pauses(e, cursor, 3)) == await _all(
-                lambda cursor, e=event: redis.pauses(e, cursor, 3)
+                lambda cursor, e=event: other.pauses(e, cursor, 3)
             )
         for age in (20_000, -1):
             assert await _all(lambda cursor, a=age: memory.orphans(a, cursor, 3)) == await _all(
-                lambda cursor, a=age: redis.orphans(a, cursor, 3)
+                lambda cursor, a=age: other.orphans(a, cursor, 3)
             )
         for fn in FUNCTIONS:
             assert await _all(
                 lambda cursor, f=fn: memory.runs(f, now - 30_000, now, cursor, 2)
-            ) == await _all(lambda cursor, f=fn: redis.runs(f, now - 30_000, now, cursor, 2))
-            ours, theirs = await memory.remembered(fn, EVENTS, 0), await redis.remembered(fn, EVENTS, 0)
+            ) == await _all(lambda cursor, f=fn: other.runs(f, now - 30_000, now, cursor, 2))
+            ours, theirs = await memory.remembered(fn, EVENTS, 0), await other.remembered(fn, EVENTS, 0)
             assert set(ours) <= set(theirs)  # it may remember longer
-        outbox, their_outbox = await memory.events.take(9999), await redis.events.take(9999)
+        outbox, their_outbox = await memory.events.take(9999), await other.events.take(9999)
         assert outbox.entries == their_outbox.entries
-        history, their_history = await memory.history.take(9999), await redis.history.take(9999)
+        history, their_history = await memory.history.take(9999), await other.history.take(9999)
         assert history.entries == their_history.entries
 
 
@@ -520,14 +520,14 @@ async def _by(found: Awaitable[list[T]], name: str) -> list[T]:
 
 
 @pytest.mark.parametrize("seed", range(20))
-async def test_redis_does_as_memory_does(stores: Stores, seed: int) -> None:
-    memory, redis, clock = stores
-    pair = Pair(memory, redis, World(seed, clock))
+async def test_the_other_does_as_memory_does(stores: Stores, seed: int) -> None:
+    memory, other, clock = stores
+    pair = Pair(memory, other, World(seed, clock))
     for _ in range(250):
         await pair.step()
     await pair.compare()
     assert pair.world.runs
     await pair.end()
     await pair.compare()
-    stats = await pair.redis.stats()
+    stats = await pair.other.stats()
     assert (stats.runs, stats.pauses, stats.damaged) == (0, 0, 0)
