@@ -56,13 +56,16 @@ class _Bucket:
 
 
 class _Name:
-    """The pauses on one event name: by path and value of their first term, or plain."""
+    """The pauses on one event name: by path and value of their first term, or plain.
+
+    Most values are waited for by one pause, which then stands in the place of a bucket.
+    """
 
     __slots__ = ("paths", "plain")
 
     def __init__(self) -> None:
         self.plain = _Bucket()
-        self.paths: dict[str, dict[str, _Bucket]] = {}
+        self.paths: dict[str, dict[str, Pause | _Bucket]] = {}
 
 
 class PauseIndex:
@@ -77,12 +80,17 @@ class PauseIndex:
         name = self._names.get(pause.event)
         if name is None:
             name = self._names[pause.event] = _Name()
-        bucket = name.plain
-        if pause.terms:
-            path, value = pause.terms[0]
-            values = name.paths.setdefault(path, {})
-            found = values.get(value)
-            bucket = values[value] = _Bucket() if found is None else found
+        if not pause.terms:
+            self._size += name.plain.add(pause)
+            return
+        path, value = pause.terms[0]
+        values = name.paths.setdefault(path, {})
+        found = values.get(value)
+        if found is None or (isinstance(found, Pause) and found.id == pause.id):
+            self._size += found is None
+            values[value] = pause
+            return
+        bucket = values[value] = _bucket(found)
         self._size += bucket.add(pause)
 
     def remove(self, pause: Pause) -> None:
@@ -94,10 +102,14 @@ class PauseIndex:
         else:
             path, value = pause.terms[0]
             values = name.paths.get(path, {})
-            bucket = values.get(value)
-            if bucket is not None:
-                self._size -= bucket.remove(pause.id)
-                if not bucket.pauses:
+            found = values.get(value)
+            if isinstance(found, Pause):
+                if found.id == pause.id:
+                    self._size -= 1
+                    del values[value]
+            elif found is not None:
+                self._size -= found.remove(pause.id)
+                if not found.pauses:
                     del values[value]
             if not values:
                 name.paths.pop(path, None)
@@ -114,20 +126,28 @@ class PauseIndex:
         buckets = [name.plain]
         for path, values in name.paths.items():
             text = term_value(value_at(event.value, path))
-            if text is not None and (bucket := values.get(text)):
-                buckets.append(bucket)
+            if text is not None and (found := values.get(text)):
+                buckets.append(_bucket(found))
         if not cursor and sum(len(bucket.pauses) for bucket in buckets) <= limit:
             return Page(found=[pause for bucket in buckets for pause in bucket.pauses.values()])
         following = merge(*(bucket.after(cursor) for bucket in buckets), key=_id)
-        found = list(islice(following, limit + 1))
-        if len(found) <= limit:
-            return Page(found=found)
-        return Page(found=found[:limit], cursor=found[limit - 1].id)
+        some = list(islice(following, limit + 1))
+        if len(some) <= limit:
+            return Page(found=some)
+        return Page(found=some[:limit], cursor=some[limit - 1].id)
 
     def plain(self, event: str) -> list[Pause]:
         """The pauses without terms."""
         name = self._names.get(event)
         return list(name.plain.pauses.values()) if name is not None else []
+
+
+def _bucket(found: Pause | _Bucket) -> _Bucket:
+    if isinstance(found, _Bucket):
+        return found
+    bucket = _Bucket()
+    bucket.add(found)
+    return bucket
 
 
 def _id(pause: Pause) -> str:

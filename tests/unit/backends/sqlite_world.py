@@ -21,6 +21,7 @@ from inngest.core.model.runs import (
     Kind,
     Leased,
     Partition,
+    Pause,
     Queue,
     Run,
 )
@@ -124,8 +125,8 @@ async def picture(store: SqliteEngineStore, now: int) -> dict[str, Any]:
     indexed = [
         pause.id
         for name in state.pauses._names.values()
-        for bucket in [name.plain, *[b for values in name.paths.values() for b in values.values()]]
-        for pause in bucket.values()
+        for found in [name.plain, *[b for values in name.paths.values() for b in values.values()]]
+        for pause in ([found] if isinstance(found, Pause) else found.pauses.values())
     ]
     return {
         "registry": (state.apps, state.functions, state.version),
