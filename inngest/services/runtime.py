@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import random
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from inngest.api.context import Limits
+from inngest.backends.memory.clock import wall_clock
 from inngest.core.decisions.moment import Moment
 from inngest.core.model.ids import UlidFactory
 from inngest.core.model.transition import Committed, Transition
@@ -21,11 +21,6 @@ Observer = Callable[[Transition, Committed], None]
 """Told of each transition that was committed."""
 
 _ENTROPY_BLOCK = 4096
-
-
-def wall_clock() -> int:
-    """Unix epoch milliseconds."""
-    return time.time_ns() // 1_000_000
 
 
 @dataclass

@@ -17,7 +17,8 @@ from redis_places import redis_engine, redis_stream
 from sqlite_places import sqlite_engine, sqlite_engine_at_rest, sqlite_stream
 from streams import Restartable
 
-from inngest.backends.memory.engine import MemoryEngineStore, wall_clock
+from inngest.backends.memory.clock import wall_clock
+from inngest.backends.memory.engine import MemoryEngineStore
 from inngest.backends.memory.stream import MemoryEventStream
 from inngest.ports.engine import EngineStore
 from inngest.ports.stream import EventStream

@@ -17,7 +17,7 @@ import pytest
 from redis import Redis
 from redis.exceptions import RedisError
 
-from inngest.backends.memory.engine import wall_clock
+from inngest.backends.memory.clock import wall_clock
 from inngest.backends.redis.stream import RedisEventStream
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from inngest.backends.memory.engine import wall_clock
+from inngest.backends.memory.clock import wall_clock
 from inngest.backends.sqlite.engine import SqliteEngineStore
 from inngest.backends.sqlite.journal import Journal
 from inngest.backends.sqlite.stream import SqliteEventStream

@@ -54,7 +54,7 @@ def apply(store: EngineState, transition: t.Transition, take: Take | None) -> t.
     if transition.lease is not None:
         leased = store.leased(transition.lease)
         if leased is None:
-            following = _taken(transition.lease, store, state) if take is not None else None
+            following = _taken(transition.lease, state) if take is not None else None
             return t.Committed(won=[False] * len(transition.effects), stale=True, next=following)
     if state is not None and state.evicted and (leased is None or leased.item.kind is not Kind.EVICT):
         state = None
@@ -85,7 +85,7 @@ def _take(store: EngineState, scope: Scope, take: Take, lease: t.Lease | None) -
     return Leased(item=replace(entry.item), run=state.run if state is not None else None)
 
 
-def _taken(lease: t.Lease, store: EngineState, state: RunState | None) -> Leased | None:
+def _taken(lease: t.Lease, state: RunState | None) -> Leased | None:
     """The continuation that a commit under this lease has leased, if it is still so."""
     if state is None or state.evicted or state.taken is None or state.taken[:2] != (lease.job, lease.epoch):
         return None

@@ -7,13 +7,13 @@ the store (results of commits, leases, outboxes) until the changes before it are
 from __future__ import annotations
 
 import heapq
-import time
 from collections.abc import Callable, Collection, Sequence
 
 from msgspec.structs import replace
 
 from inngest.backends.memory.apply import apply
 from inngest.backends.memory.boxes import MemoryOutbox, wait_for
+from inngest.backends.memory.clock import wall_clock
 from inngest.backends.memory.notes import NoNotes, Notes
 from inngest.backends.memory.queue import UNSETTLED, State
 from inngest.backends.memory.state import EngineState, RunState
@@ -24,11 +24,6 @@ from inngest.core.model.history import History
 from inngest.core.model.runs import Item, Leased, Pause, PauseKind, Queue, Run
 from inngest.core.model.transition import Committed, Lease, Transition
 from inngest.ports.engine import Page, Registered, Stats, Take, Work
-
-
-def wall_clock() -> int:
-    """Unix epoch milliseconds."""
-    return time.time_ns() // 1_000_000
 
 
 class MemoryEngineStore:

@@ -7,6 +7,8 @@ from typing import Generic, TypeVar
 
 V = TypeVar("V")
 
+_DROPPED_AT_ONCE = 4
+
 
 class Expiring(Generic[V]):
     """Keys with a value until an instant (ms). Old entries are dropped a few at a time, whenever something is
@@ -33,14 +35,12 @@ class Expiring(Generic[V]):
     def drop(self, key: str) -> None:
         self._entries.pop(key, None)
 
-    def expire(self, now: int, most: int = 4) -> list[str]:
-        """Drop up to ``most`` outdated entries; their keys are returned."""
-        gone = []
-        while self._heap and most > 0 and self._heap[0][0] <= now:
+    def expire(self, now: int) -> None:
+        """Drop a few outdated entries."""
+        for _ in range(_DROPPED_AT_ONCE):
+            if not self._heap or self._heap[0][0] > now:
+                return
             key = heapq.heappop(self._heap)[1]
-            most -= 1
             entry = self._entries.get(key)
             if entry is not None and entry[0] <= now:  # not put again since, with a later end
                 del self._entries[key]
-                gone.append(key)
-        return gone

@@ -13,7 +13,8 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from inngest.backends.damage import Damage
-from inngest.backends.memory.engine import MemoryEngineStore, wall_clock
+from inngest.backends.memory.clock import wall_clock
+from inngest.backends.memory.engine import MemoryEngineStore
 from inngest.backends.sqlite.journal import Journal
 from inngest.backends.sqlite.ledger import Followed, FollowedSeen, Ledger, SeenBook
 from inngest.backends.sqlite.loading import Loader

@@ -13,8 +13,8 @@ import msgspec
 from inngest.backends.memory.expiring import Expiring
 from inngest.backends.memory.seen import Seen
 from inngest.backends.sqlite.journal import Journal, Statement
+from inngest.backends.sqlite.packing import pack
 
-_pack = msgspec.msgpack.Encoder().encode
 _unpack_entries = msgspec.msgpack.Decoder(list[tuple[str, str, Any, int]]).decode
 _unpack_seen = msgspec.msgpack.Decoder(list[tuple[str, str, int]]).decode
 
@@ -39,9 +39,9 @@ class Followed(Expiring[V]):
         super().drop(key)
         self._ledger.note(self._name, key, None, 0)
 
-    def expire(self, now: int, most: int = 4) -> list[str]:
+    def expire(self, now: int) -> None:
         self._ledger.now = max(self._ledger.now, now)
-        return super().expire(now, most)
+        super().expire(now)
 
     def restore(self, key: str, value: V, until: int) -> None:
         super().put(key, value, until)
@@ -66,7 +66,7 @@ class Ledger:
             new, self._new = self._new, []
             self._last += 1
             heapq.heappush(self._rows, (max(until for _, _, _, until in new), self._last))
-            yield "INSERT INTO expiring VALUES (?, ?)", [(self._last, _pack(new))]
+            yield "INSERT INTO expiring VALUES (?, ?)", [(self._last, pack(new))]
         over = []
         while self._rows and self._rows[0][0] <= self.now:
             over.append((heapq.heappop(self._rows)[1],))
@@ -127,7 +127,7 @@ class SeenBook:
             new, self._new = self._new, []
             self._last += 1
             self._rows.append((max(at for _, _, at in new), self._last))
-            yield "INSERT INTO seen VALUES (?, ?)", [(self._last, _pack(new))]
+            yield "INSERT INTO seen VALUES (?, ?)", [(self._last, pack(new))]
         over = []
         while self._rows and self._rows[0][0] < self._forgotten:
             over.append((self._rows.popleft()[1],))
