@@ -120,7 +120,8 @@ class _Process:
         """
         hide_secrets(secrets_of(self._settings))
         connections = self._connections
-        services: list[Service] = [
+        services: list[Service] = [self._sync_client()] if "core-api" in self._settings.services else []
+        services += [
             *self._listeners(),
             Task(
                 "backends",
@@ -315,19 +316,26 @@ class _Process:
         return Task("executor", executor.run, stop=stop)
 
     def _syncing(self) -> Service:
-        settings, sync = self._settings, self._sync
-
-        async def run() -> None:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(asyncio.Event().wait())
-                if settings.sdk_urls:
-                    group.create_task(sync.watch(settings.sdk_urls))
-                if settings.discovery:
-                    group.create_task(sync.discover())
-                if settings.poll_seconds:
-                    group.create_task(sync.poll(every=settings.poll_seconds))
-
+        settings = self._settings
+        run = partial(
+            self._sync.run,
+            urls=settings.sdk_urls,
+            discover=settings.discovery,
+            poll_every=settings.poll_seconds or None,
+        )
         return Task("sync", run)
+
+    def _sync_client(self) -> Service:
+        """Started before the listeners, stopped after them: until then, people may ask for syncs."""
+
+        async def stop(_: float) -> None:
+            await self._sync.close()
+
+        return Task("sync-client", _for_ever, stop=stop)
+
+
+async def _for_ever() -> None:
+    await asyncio.Event().wait()
 
 
 def _backends(settings: Settings) -> tuple[EngineStore, EventStream, DataStore]:

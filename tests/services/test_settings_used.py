@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 import structlog
-from aiohttp import ClientSession
+from aiohttp import ClientSession, web
+from aiohttp.test_utils import TestServer
 from service_rig import until
 from slow_app import EVENT, SlowApp
 
@@ -104,6 +105,22 @@ async def test_a_call_that_takes_too_long_is_a_failed_attempt(app: SlowApp) -> N
         assert (await _post(f"{url}/e/key", b'{"name":"%b"}' % EVENT.encode()))[0] == 200
         await until(lambda: sum(app.calls.values()) > 1, "the step is called again")
         app.go.set()
+
+
+async def test_the_end_closes_the_connections_of_syncs() -> None:
+    kept: list[asyncio.BaseTransport] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        assert request.transport is not None
+        kept.append(request.transport)
+        return web.json_response({}, status=500, headers={"X-Inngest-SDK": "stub:v1"})
+
+    app = web.Application()
+    app.router.add_put("/api/inngest", answer)
+    async with TestServer(app) as stub:
+        async with serving(replace(SETTINGS, sdk_urls=(str(stub.make_url("/api/inngest")),))):
+            await until(lambda: kept, "the application is pinged")
+        await until(lambda: all(each.is_closing() for each in kept), "the connection is closed")
 
 
 @pytest.mark.parametrize("wanted", [True, False])
