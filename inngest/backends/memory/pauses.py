@@ -1,18 +1,58 @@
 """Open pauses, found by event name and by one equality that each matching event must fulfil.
 
 An event meets only the waits it can match: a million waits on other values cost it one dictionary lookup.
+A page costs what is on it, however many there are.
 """
 
 from __future__ import annotations
 
-import heapq
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
+from heapq import merge
+from itertools import islice
 
 from inngest.core.expr import term_value, value_at
 from inngest.core.model.events import Event
 from inngest.core.model.runs import Pause
 from inngest.ports.engine import Page
 
-Bucket = dict[str, Pause]
+
+class _Bucket:
+    """Pauses by id; once they are paged, also in its order."""
+
+    __slots__ = ("_order", "pauses")
+
+    def __init__(self) -> None:
+        self.pauses: dict[str, Pause] = {}
+        self._order: list[str] | None = None  # sorted; some may be gone
+
+    def add(self, pause: Pause) -> bool:
+        """Whether it is new."""
+        order = self._order
+        if order is not None:
+            place = bisect_left(order, pause.id)
+            if place == len(order) or order[place] != pause.id:
+                order.insert(place, pause.id)
+        known = pause.id in self.pauses
+        self.pauses[pause.id] = pause
+        return not known
+
+    def remove(self, pause_id: str) -> bool:
+        """Whether it was there."""
+        known = self.pauses.pop(pause_id, None) is not None
+        if self._order is not None and len(self._order) > 2 * len(self.pauses):
+            self._order = None
+        return known
+
+    def after(self, cursor: str) -> Iterator[Pause]:
+        """Those whose ids follow, by id. Not to be gone on with after a change."""
+        order = self._order
+        if order is None:
+            order = self._order = sorted(self.pauses)
+        for place in range(bisect_right(order, cursor), len(order)):
+            pause = self.pauses.get(order[place])
+            if pause is not None:
+                yield pause
 
 
 class _Name:
@@ -21,8 +61,8 @@ class _Name:
     __slots__ = ("paths", "plain")
 
     def __init__(self) -> None:
-        self.plain: Bucket = {}
-        self.paths: dict[str, dict[str, Bucket]] = {}
+        self.plain = _Bucket()
+        self.paths: dict[str, dict[str, _Bucket]] = {}
 
 
 class PauseIndex:
@@ -34,36 +74,39 @@ class PauseIndex:
         return self._size
 
     def add(self, pause: Pause) -> None:
-        name = self._names.setdefault(pause.event, _Name())
+        name = self._names.get(pause.event)
+        if name is None:
+            name = self._names[pause.event] = _Name()
+        bucket = name.plain
         if pause.terms:
             path, value = pause.terms[0]
-            bucket = name.paths.setdefault(path, {}).setdefault(value, {})
-        else:
-            bucket = name.plain
-        self._size += pause.id not in bucket
-        bucket[pause.id] = pause
+            values = name.paths.setdefault(path, {})
+            found = values.get(value)
+            bucket = values[value] = _Bucket() if found is None else found
+        self._size += bucket.add(pause)
 
     def remove(self, pause: Pause) -> None:
         name = self._names.get(pause.event)
         if name is None:
             return
         if not pause.terms:
-            self._size -= name.plain.pop(pause.id, None) is not None
+            self._size -= name.plain.remove(pause.id)
         else:
             path, value = pause.terms[0]
             values = name.paths.get(path, {})
-            bucket = values.get(value, {})
-            self._size -= bucket.pop(pause.id, None) is not None
-            if not bucket:
-                values.pop(value, None)
+            bucket = values.get(value)
+            if bucket is not None:
+                self._size -= bucket.remove(pause.id)
+                if not bucket.pauses:
+                    del values[value]
             if not values:
                 name.paths.pop(path, None)
-        if not name.plain and not name.paths:
+        if not name.plain.pauses and not name.paths:
             del self._names[pause.event]
 
     def page(self, event: Event, cursor: str, limit: int) -> Page[Pause]:
-        """The pauses that the event can match, bucket by bucket, and within one by id: all of a bucket that
-        fits, or the ids after the cursor.
+        """The pauses that the event can match: all of them bucket by bucket, if they fit, or the next ones
+        by id. The cursor is the id of the last one.
         """
         name = self._names.get(event.name)
         if name is None:
@@ -73,16 +116,19 @@ class PauseIndex:
             text = term_value(value_at(event.value, path))
             if text is not None and (bucket := values.get(text)):
                 buckets.append(bucket)
-        total = sum(map(len, buckets))
-        if not cursor and total <= limit:
-            return Page(found=[pause for bucket in buckets for pause in bucket.values()])
-        chosen = heapq.nsmallest(limit + 1, (id_ for bucket in buckets for id_ in bucket if id_ > cursor))
-        more = len(chosen) > limit
-        known = {id_: pause for bucket in buckets for id_, pause in bucket.items()} if chosen else {}
-        found = [known[id_] for id_ in chosen[:limit]]
-        return Page(found=found, cursor=found[-1].id if more else "")
+        if not cursor and sum(len(bucket.pauses) for bucket in buckets) <= limit:
+            return Page(found=[pause for bucket in buckets for pause in bucket.pauses.values()])
+        following = merge(*(bucket.after(cursor) for bucket in buckets), key=_id)
+        found = list(islice(following, limit + 1))
+        if len(found) <= limit:
+            return Page(found=found)
+        return Page(found=found[:limit], cursor=found[limit - 1].id)
 
     def plain(self, event: str) -> list[Pause]:
         """The pauses without terms."""
         name = self._names.get(event)
-        return list(name.plain.values()) if name is not None else []
+        return list(name.plain.pauses.values()) if name is not None else []
+
+
+def _id(pause: Pause) -> str:
+    return pause.id
