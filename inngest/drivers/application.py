@@ -20,7 +20,7 @@ class HttpDriver:
 
     Args:
         client: to be shared with nobody who closes it.
-        clock: Unix epoch milliseconds.
+        clock: Unix epoch milliseconds, as the engine store has them.
         new_id: makes the ids of requests.
         signing_keys: the first one signs.
         kind: ``dev`` or ``cloud``, which applications compare with their own mode.
@@ -46,7 +46,7 @@ class HttpDriver:
 
     async def call(self, run: Run, fn: Function, item: Item) -> Answer:
         request_id = self._new_id()
-        request = call_request(run, fn, item, request_id)
+        request = call_request(run, fn, item, request_id, self._clock())
         body = request.body
         headers = [
             ("Content-Type", "application/json"),
