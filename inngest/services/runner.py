@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 import msgspec
 import structlog
+from msgspec.structs import replace
 
 from inngest.core.decisions.advance import evicted
 from inngest.core.decisions.collectors import collected
@@ -22,7 +23,7 @@ from inngest.core.decisions.meeting import Conditions
 from inngest.core.decisions.moment import Moment
 from inngest.core.decisions.repair import repair
 from inngest.core.decisions.starting import lost_to
-from inngest.core.decisions.sweeps import sweep, sweep_of
+from inngest.core.decisions.sweeps import order_sweep, sweep, sweep_job, sweep_of
 from inngest.core.errors import StoreDefect, StoreRefused, StoreUnavailable, StoreUnusable
 from inngest.core.expr import EvaluationError
 from inngest.core.model.events import Event
@@ -379,8 +380,11 @@ class Runner:
     async def _sweep(self, item: Item, at: Moment) -> list[Transition]:
         this = sweep_of(item)
         order = this.order
-        if not any(each.id == order.id for each in await self._engine.cancellations()):
+        listed = next((each for each in await self._engine.cancellations() if each.id == order.id), None)
+        if listed is None:
             return [Transition(fn=item.fn, run="", effects=[Complete()], lease=lease_of(item))]
+        if not listed.begun:
+            await self._engine.put_cancellation(replace(listed, begun=True))
         page = await self._engine.runs(
             order.fn, order.started_after, order.started_before + 1, this.cursor, _ITEMS
         )
@@ -440,11 +444,15 @@ class Runner:
     # -- the reaper --
 
     async def _reap(self) -> None:
-        """No run may be left that nothing moves. There should be none; if there is, it is called again. And
-        no schedule without its next tick.
-        """
         await self._reaping.rest(asyncio.sleep(_REAP_SECONDS))
+        await self.reap()
+
+    async def reap(self) -> None:
+        """No run may be left that nothing moves. There should be none; if there is, it is called again. And
+        no schedule without its next tick, no bulk cancellation without what carries it out.
+        """
         await self._derive(all_of_them=True)
+        await self._order_again()
         cursor = ""
         while True:
             page = await self._engine.orphans(_ORPHAN_AGE, cursor, _ITEMS)
@@ -457,6 +465,14 @@ class Runner:
             cursor = page.cursor
             if not cursor:
                 return
+
+    async def _order_again(self) -> None:
+        """A bulk cancellation is listed before its item is queued: whoever orders it may die in between."""
+        for order in await self._engine.cancellations():
+            if order.begun or await self._engine.item(order.fn, sweep_job(order.id)) is not None:
+                continue
+            log.warning("bulk cancellation had been left behind", action="runner.reap", id=order.id)
+            await self._commit([order_sweep(order, self._moment())])
 
 
 class _Report:
