@@ -27,8 +27,9 @@ from inngest.drivers.application import HttpDriver
 from inngest.drivers.gateway import HttpGateway
 from inngest.drivers.http import HttpClient
 from inngest.drivers.schemes import SchemeDriver
+from inngest.loops.background import persist
 from inngest.loops.trouble import guarded
-from inngest.ports.data import DataStore
+from inngest.ports.data import DataStore, Predecessor
 from inngest.ports.engine import EngineStore
 from inngest.ports.stream import EventStream
 from inngest.services import indexer, runner
@@ -44,6 +45,7 @@ from inngest.services.masking import secrets_of
 from inngest.services.metrics import Metrics
 from inngest.services.needs import System, required, used
 from inngest.services.outputs import log_outputs
+from inngest.services.predecessor import take_over_cancellations
 from inngest.services.registry import RegistryCache
 from inngest.services.runner import Runner
 from inngest.services.runtime import Observer, Runtime
@@ -267,10 +269,19 @@ class _Process:
         services: list[Service] = [
             Task("indexer", self._once_open(indexing.run, System.STREAM, System.DATA), stop=indexing.drain)
         ]
+        if isinstance(self._runtime.data, Predecessor):
+            services.append(self._taking_over(self._runtime.data))
         if self._settings.retention_seconds:
             janitor = Janitor(self._runtime, self._settings.retention_seconds)
             services.append(Task("janitor", self._once_open(janitor.run, System.DATA), stop=janitor.drain))
         return services
+
+    def _taking_over(self, store: Predecessor) -> Service:
+        async def run() -> None:
+            await persist("predecessor.cancellation", partial(take_over_cancellations, store, self._runtime))
+            await _for_ever()
+
+        return Task("predecessor", self._once_open(run, System.ENGINE, System.DATA))
 
     def _once_open(
         self, run: Callable[[], Awaitable[None]], *systems: System
