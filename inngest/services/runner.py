@@ -19,6 +19,7 @@ from inngest.core.decisions.advance import evicted
 from inngest.core.decisions.collectors import collected
 from inngest.core.decisions.crons import crons, scheduled, tick
 from inngest.core.decisions.events import Problem, marks, met, recall_names, recalled, remembered, started
+from inngest.core.decisions.finish import bare_end
 from inngest.core.decisions.meeting import Conditions
 from inngest.core.decisions.moment import Moment
 from inngest.core.decisions.repair import repair
@@ -28,7 +29,7 @@ from inngest.core.errors import StoreDefect, StoreRefused, StoreUnavailable, Sto
 from inngest.core.expr import EvaluationError
 from inngest.core.model.events import Event
 from inngest.core.model.functions import Function
-from inngest.core.model.runs import Item, Kind, Leased, Queue, accepted_at
+from inngest.core.model.runs import Item, Kind, Leased, Queue, RunStatus, accepted_at
 from inngest.core.model.transition import Complete, Effect, Retry, TakeLock, Transition, lease_of
 from inngest.core.policy import DEAD, LEASE, MAX_ITEM_FAILURES, PAGE, SETTLING
 from inngest.core.timing.backoff import retry_delay
@@ -324,7 +325,7 @@ class Runner:
 
     async def _failed(self, item: Item, error: Exception) -> Transition:
         """An item on which this program or the store has failed is tried again, later and later; when it was
-        often enough it is a dead letter.
+        often enough it is a dead letter. An evicted run ends all the same: nothing else would ever end it.
         """
         log.error(
             "item cannot be processed",
@@ -342,6 +343,9 @@ class Runner:
         else:
             await self._bury(item, error)
             effects = [Complete()]
+            if item.kind is Kind.EVICT:
+                now, new_id = self._engine.now(), self._runtime.new_id
+                effects = [*bare_end(item.run, item.fn, RunStatus.CANCELLED, now, new_id()), Complete()]
         return Transition(fn=item.fn, run=item.run, effects=effects, lease=lease_of(item))
 
     async def _bury(self, item: Item, error: Exception) -> None:
