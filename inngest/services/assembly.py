@@ -87,6 +87,7 @@ def build(settings: Settings) -> Supervisor:
                 retry_interval=settings.retry_interval_ms,
                 max_steps=settings.max_steps,
                 max_state=settings.max_state_bytes,
+                max_event=settings.max_event_bytes,
             )
         ),
     )
