@@ -22,6 +22,7 @@ from inngest.core.decisions.events import Problem, marks, met, recall_names, rec
 from inngest.core.decisions.finish import bare_end
 from inngest.core.decisions.meeting import Conditions
 from inngest.core.decisions.moment import Moment
+from inngest.core.decisions.oversize import substitute
 from inngest.core.decisions.repair import repair
 from inngest.core.decisions.starting import lost_to
 from inngest.core.decisions.sweeps import order_sweep, sweep, sweep_job, sweep_of
@@ -412,11 +413,32 @@ class Runner:
         return True
 
     async def _refuse_event(self, body: bytes, error: Exception) -> None:
-        """No other internal event may wait for one that the stream does not take."""
+        """No other internal event may wait for one that the stream does not take; and who waits for that one
+        hears what the stream does take of it.
+        """
+        if (told := self._substitute(body)) is not None:
+            await self._runtime.stream.publish([told])
+            log.warning(
+                "internal event is larger than the stream takes, and shortened",
+                action="runner.relay",
+                reason=str(error),
+                bytes=len(told),
+            )
+            return
         letter = Entry(body=body, at=self._engine.now(), id=sha256(body).hexdigest())
         await self._runtime.stream.bury(GROUP, [letter], reason_of(error))
         self.counts.reader.refused += 1
         log.error("internal event goes to the dead letters", action="runner.relay", reason=str(error))
+
+    def _substitute(self, body: bytes) -> bytes | None:
+        largest = self._runtime.stream.largest
+        if len(body) <= largest:  # it is refused for something else
+            return None
+        try:
+            return substitute(body, largest)
+        except Exception as error:
+            log.error("internal event cannot be shortened", action="runner.relay", exc_info=error)
+            return None
 
     # -- what is derived --
 
