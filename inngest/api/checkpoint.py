@@ -22,7 +22,6 @@ _STALE = "The call that reports was given up: its steps are run by another one"
 
 class _Report(Struct):
     qi_id: Annotated[str, Meta(max_length=MAX_ID)] = ""
-    request_started_at: int = 0
     steps: Raw = Raw(b"[]")
 
 
@@ -45,9 +44,9 @@ class CheckpointApi:
         run = await find_run(ctx, run_id)
         if run is None:
             await self._gone(run_id)
-        job, epoch = dispatched(asked.qi_id)
-        item = await ctx.engine.item(run.fn, job)
-        if item is None or item.run != run_id or epoch != item.epoch:
+        call = dispatched(asked.qi_id)
+        item = await ctx.engine.item(run.fn, call.job)
+        if item is None or item.run != run_id or call.epoch != item.epoch:
             raise ApiError(409, _STALE, code="stale_dispatch")
         self._check_limits(run, steps)
         at = ctx.moment()
@@ -59,7 +58,7 @@ class CheckpointApi:
                 steps,
                 at,
                 ms=ctx.lease,
-                called=asked.request_started_at,
+                called=call.at,
                 finish_timeout=fn.finish_timeout if fn is not None else 0,
             )
         except StepTooLarge as error:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Generic, TypeVar
+
+from inngest.core.errors import StoreUnavailable
+from inngest.loops.background import is_own
 
 T = TypeVar("T")
 
@@ -33,20 +36,40 @@ class Loader(Generic[T]):
         asked, self._asked = self._asked, {}
         task = asyncio.create_task(self._answer(asked))
         self._reading.add(task)
-        task.add_done_callback(self._reading.discard)
 
-    async def _answer(self, asked: dict[str, list[asyncio.Future[T | None]]]) -> None:
+        def ended(task: asyncio.Task[None]) -> None:
+            self._reading.discard(task)
+            # It may have been cancelled, even before it began: nobody waits for ever.
+            _fail([answer for answers in asked.values() for answer in answers], _cut_short())
+
+        task.add_done_callback(ended)
+
+    async def _answer(self, asked: Mapping[str, Sequence[asyncio.Future[T | None]]]) -> None:
         keys = list(asked)
         for start in range(0, len(keys), self._most):
-            chunk = keys[start : start + self._most]
-            waiting = [(key, answer) for key in chunk for answer in asked[key]]
-            try:
-                found = await self._read(chunk)
-            except Exception as error:  # noqa: BLE001 -- it belongs to those who asked
-                for _, answer in waiting:
-                    if not answer.done():
-                        answer.set_exception(error)
-            else:
-                for key, answer in waiting:
+            await self._answer_some({key: asked[key] for key in keys[start : start + self._most]})
+
+    async def _answer_some(self, asked: Mapping[str, Sequence[asyncio.Future[T | None]]]) -> None:
+        try:
+            found = await self._read([*asked])
+        except (Exception, asyncio.CancelledError) as error:
+            if is_own(error):
+                raise
+            belongs = error if isinstance(error, Exception) else _cut_short()
+            _fail([answer for answers in asked.values() for answer in answers], belongs)
+        else:
+            for key, answers in asked.items():
+                for answer in answers:
                     if not answer.done():
                         answer.set_result(found.get(key))
+
+
+def _fail(waiting: Iterable[asyncio.Future[T]], error: Exception) -> None:
+    for answer in waiting:
+        if not answer.done():
+            answer.set_exception(error)
+
+
+def _cut_short() -> StoreUnavailable:
+    """A cancellation of the read is none of those who wait for it; they may ask again."""
+    return StoreUnavailable("the read was cut short")

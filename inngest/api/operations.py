@@ -21,7 +21,6 @@ from inngest.core.model.functions import App
 from inngest.core.model.ids import is_ulid
 from inngest.core.model.records import RunRecord, record_of
 from inngest.core.model.runs import Run, RunStatus, signal_name
-from inngest.core.policy import MAX_EVENT
 
 CANCEL_AHEAD = 5_000
 """How far (ms) in the future a bulk cancellation may end: clocks differ."""
@@ -212,7 +211,8 @@ async def invoke(ctx: ApiContext, slug: str, body: bytes, internal_id: str = "")
         inbound = parse_body(body or b"{}")
         if len(inbound) != 1:
             raise InvalidEvent("An invocation takes one event object")
-        event = accept(_named(inbound[0]), internal_id or ctx.new_id(), ctx.clock(), MAX_EVENT)
+        most = ctx.limits.of(fn.id).max_event
+        event = accept(_named(inbound[0]), internal_id or ctx.new_id(), ctx.clock(), most)
     except InvalidEvent as error:
         raise ApiError(400, str(error)) from None
     data = msgspec.json.decode(event.data, type=dict[str, Raw])

@@ -186,6 +186,7 @@ class Policy(Struct, frozen=True):
     retry_interval: int = 0  # ms; a fixed delay in place of the table
     max_steps: int = MAX_STEPS
     max_state: int = MAX_STATE
+    max_event: int = MAX_EVENT
 
 
 DEFAULT_POLICY = Policy()

@@ -12,15 +12,7 @@ from inngest.core.sdk.calls import call_request
 from inngest.core.sdk.responses import Answer, failure, read
 from inngest.core.sdk.signing import sign
 from inngest.core.sdk.traces import span_id, trace_id
-from inngest.drivers.http import (
-    AnswerLost,
-    HttpClient,
-    HttpError,
-    HttpProtocolError,
-    HttpTimeout,
-    HttpTooLarge,
-    HttpUnreachable,
-)
+from inngest.drivers.http import AnswerLost, HttpClient, HttpError, HttpTooLarge
 
 
 class HttpDriver:
@@ -28,7 +20,7 @@ class HttpDriver:
 
     Args:
         client: to be shared with nobody who closes it.
-        clock: Unix epoch milliseconds.
+        clock: Unix epoch milliseconds, as the engine store has them.
         new_id: makes the ids of requests.
         signing_keys: the first one signs.
         kind: ``dev`` or ``cloud``, which applications compare with their own mode.
@@ -54,7 +46,7 @@ class HttpDriver:
 
     async def call(self, run: Run, fn: Function, item: Item) -> Answer:
         request_id = self._new_id()
-        request = call_request(run, fn, item, request_id)
+        request = call_request(run, fn, item, request_id, self._clock())
         body = request.body
         headers = [
             ("Content-Type", "application/json"),
@@ -76,27 +68,13 @@ class HttpDriver:
         try:
             response = await self._client.request("POST", request.url, headers, body, timeout=self._timeout)
         except AnswerLost as error:
-            return failure(f"{error}; the step may have run", code=_code(error))
+            return failure(f"{error}; the step may have run")
         except HttpError as error:
-            return failure(str(error), code=_code(error), no_retry=isinstance(error, HttpTooLarge))
+            return failure(str(error), no_retry=isinstance(error, HttpTooLarge))
         return read(response.status, response.headers, response.body, self._clock())
 
     async def close(self) -> None:
         await self._client.close()
-
-
-def _code(error: HttpError) -> str:
-    match error:
-        case HttpUnreachable():
-            return "http_unreachable"
-        case HttpTimeout():
-            return "request_duration_too_long"
-        case HttpTooLarge():
-            return "output_too_large"
-        case HttpProtocolError():
-            return "http_not_ok"
-        case _:
-            return "unknown"
 
 
 def _traceparent(run_id: str, request_id: str) -> str:

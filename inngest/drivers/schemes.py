@@ -32,9 +32,7 @@ class SchemeDriver:
         known = ", ".join(sorted(self._drivers))
         what = f"the scheme {scheme[:_SHOWN]!r}" if colon else "no scheme"
         # Another executor may know it, or the application register with another URL.
-        return failure(
-            f"The URL of {fn.slug} has {what}; this server calls {known}", code="unsupported_protocol"
-        )
+        return failure(f"The URL of {fn.slug} has {what}; this server calls {known}")
 
     async def close(self) -> None:
         await asyncio.gather(*(driver.close() for driver in set(self._drivers.values())))

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 from msgspec import Struct
 
 from inngest.core.errors import StoreRefused
+from inngest.core.model.cancellations import Cancellation
 from inngest.core.model.events import Event
 from inngest.core.model.history import History
 from inngest.core.model.records import RunRecord
@@ -202,3 +203,13 @@ class DataStore(Protocol):
 
     async def history(self, run_ids: Sequence[str]) -> dict[str, list[History]]:
         """Of each of the runs, in the order in which it was kept. Every id that was asked for is a key."""
+
+
+@runtime_checkable
+class Predecessor(Protocol):
+    """A data store that an older release may have left bulk cancellations in, which are the engine's now."""
+
+    async def left_cancellations(self) -> list[Cancellation]:
+        """Oldest first, without those that cannot be read."""
+
+    async def forget_cancellation(self, cancellation_id: str) -> None: ...

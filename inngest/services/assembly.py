@@ -27,8 +27,9 @@ from inngest.drivers.application import HttpDriver
 from inngest.drivers.gateway import HttpGateway
 from inngest.drivers.http import HttpClient
 from inngest.drivers.schemes import SchemeDriver
+from inngest.loops.background import persist
 from inngest.loops.trouble import guarded
-from inngest.ports.data import DataStore
+from inngest.ports.data import DataStore, Predecessor
 from inngest.ports.engine import EngineStore
 from inngest.ports.stream import EventStream
 from inngest.services import indexer, runner
@@ -44,6 +45,7 @@ from inngest.services.masking import secrets_of
 from inngest.services.metrics import Metrics
 from inngest.services.needs import System, required, used
 from inngest.services.outputs import log_outputs
+from inngest.services.predecessor import take_over_cancellations
 from inngest.services.registry import RegistryCache
 from inngest.services.runner import Runner
 from inngest.services.runtime import Observer, Runtime
@@ -85,6 +87,7 @@ def build(settings: Settings) -> Supervisor:
                 retry_interval=settings.retry_interval_ms,
                 max_steps=settings.max_steps,
                 max_state=settings.max_state_bytes,
+                max_event=settings.max_event_bytes,
             )
         ),
     )
@@ -120,7 +123,8 @@ class _Process:
         """
         hide_secrets(secrets_of(self._settings))
         connections = self._connections
-        services: list[Service] = [
+        services: list[Service] = [self._sync_client()] if "core-api" in self._settings.services else []
+        services += [
             *self._listeners(),
             Task(
                 "backends",
@@ -266,10 +270,19 @@ class _Process:
         services: list[Service] = [
             Task("indexer", self._once_open(indexing.run, System.STREAM, System.DATA), stop=indexing.drain)
         ]
+        if isinstance(self._runtime.data, Predecessor):
+            services.append(self._taking_over(self._runtime.data))
         if self._settings.retention_seconds:
             janitor = Janitor(self._runtime, self._settings.retention_seconds)
             services.append(Task("janitor", self._once_open(janitor.run, System.DATA), stop=janitor.drain))
         return services
+
+    def _taking_over(self, store: Predecessor) -> Service:
+        async def run() -> None:
+            await persist("predecessor.cancellation", partial(take_over_cancellations, store, self._runtime))
+            await _for_ever()
+
+        return Task("predecessor", self._once_open(run, System.ENGINE, System.DATA))
 
     def _once_open(
         self, run: Callable[[], Awaitable[None]], *systems: System
@@ -315,19 +328,26 @@ class _Process:
         return Task("executor", executor.run, stop=stop)
 
     def _syncing(self) -> Service:
-        settings, sync = self._settings, self._sync
-
-        async def run() -> None:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(asyncio.Event().wait())
-                if settings.sdk_urls:
-                    group.create_task(sync.watch(settings.sdk_urls))
-                if settings.discovery:
-                    group.create_task(sync.discover())
-                if settings.poll_seconds:
-                    group.create_task(sync.poll(every=settings.poll_seconds))
-
+        settings = self._settings
+        run = partial(
+            self._sync.run,
+            urls=settings.sdk_urls,
+            discover=settings.discovery,
+            poll_every=settings.poll_seconds or None,
+        )
         return Task("sync", run)
+
+    def _sync_client(self) -> Service:
+        """Started before the listeners, stopped after them: until then, people may ask for syncs."""
+
+        async def stop(_: float) -> None:
+            await self._sync.close()
+
+        return Task("sync-client", _for_ever, stop=stop)
+
+
+async def _for_ever() -> None:
+    await asyncio.Event().wait()
 
 
 def _backends(settings: Settings) -> tuple[EngineStore, EventStream, DataStore]:

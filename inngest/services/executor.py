@@ -12,7 +12,8 @@ from collections.abc import Sequence
 import structlog
 
 from inngest.core.decisions.advance import advance, begin, expire, gateway_result
-from inngest.core.decisions.draft import Call
+from inngest.core.decisions.draft import Call, error_json
+from inngest.core.decisions.finish import bare_end
 from inngest.core.errors import StoreUnavailable, StoreUnusable
 from inngest.core.model.functions import Function
 from inngest.core.model.runs import CALLS, Item, Kind, Leased, Queue, RunStatus
@@ -191,7 +192,7 @@ class Executor:
         the run ends.
         """
         failures = 0
-        others = [self._defect, self._last_resort]
+        others = [self._defect, self._last_resort, self._in_silence]
         while True:
             take = None if self._loop.stopping else Take(self._worker, LEASE)
             try:
@@ -301,6 +302,13 @@ class Executor:
 
     def _last_resort(self, leased: Leased, reason: str) -> Transition:
         """The run ends, and nothing more is said than that."""
+        item, at = leased.item, self._runtime.moment()
+        error = error_json("Error", _DEFECT)
+        effects = bare_end(item.run, item.fn, RunStatus.FAILED, at.now, at.new_id(), error=error)
+        return Transition(fn=item.fn, run=item.run, effects=[*effects, Complete()], lease=lease_of(item))
+
+    def _in_silence(self, leased: Leased, reason: str) -> Transition:
+        """The run ends, and not even that is said."""
         item = leased.item
         effects: list[Effect] = [EndRun(status=RunStatus.FAILED), Complete()]
         return Transition(fn=item.fn, run=item.run, effects=effects, lease=lease_of(item))

@@ -15,6 +15,7 @@ from msgspec import Struct
 from inngest.core.errors import StoreRefused, StoreUnavailable, StoreUnusable
 from inngest.core.model.events import Event, decode_event
 from inngest.loops.backoff import backoff
+from inngest.loops.trouble import Trouble
 from inngest.ports.stream import Entry, EventStream
 from inngest.services.counts import ReaderCounts
 from inngest.services.loop import Loop, Stopped
@@ -202,13 +203,15 @@ class Reader:
             log.error("events go to the dead letters", **facts)
 
     async def _until_available(self, loop: Loop, call: Callable[[], Awaitable[T]]) -> T:
-        failures = 0
-        while True:
-            try:
-                return await call()
-            except StoreUnusable:
-                raise
-            except StoreUnavailable as error:
-                log.warning("events wait for a backing system", action=self._action, error=str(error))
-                failures += 1
-                await loop.rest(backoff(failures))
+        with Trouble(self._action) as trouble:
+            while True:
+                try:
+                    result = await call()
+                except StoreUnusable:
+                    raise
+                except StoreUnavailable as error:
+                    trouble.met(error)
+                    await loop.rest(trouble.wait())
+                else:
+                    trouble.over()
+                    return result

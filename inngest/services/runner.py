@@ -13,21 +13,24 @@ from typing import TypeAlias
 
 import msgspec
 import structlog
+from msgspec.structs import replace
 
 from inngest.core.decisions.advance import evicted
 from inngest.core.decisions.collectors import collected
 from inngest.core.decisions.crons import crons, scheduled, tick
 from inngest.core.decisions.events import Problem, marks, met, recall_names, recalled, remembered, started
+from inngest.core.decisions.finish import bare_end
 from inngest.core.decisions.meeting import Conditions
 from inngest.core.decisions.moment import Moment
+from inngest.core.decisions.oversize import substitute
 from inngest.core.decisions.repair import repair
 from inngest.core.decisions.starting import lost_to
-from inngest.core.decisions.sweeps import sweep, sweep_of
+from inngest.core.decisions.sweeps import order_sweep, sweep, sweep_job, sweep_of
 from inngest.core.errors import StoreDefect, StoreRefused, StoreUnavailable, StoreUnusable
 from inngest.core.expr import EvaluationError
 from inngest.core.model.events import Event
 from inngest.core.model.functions import Function
-from inngest.core.model.runs import Item, Kind, Leased, Queue, accepted_at
+from inngest.core.model.runs import Item, Kind, Leased, Queue, RunStatus, accepted_at
 from inngest.core.model.transition import Complete, Effect, Retry, TakeLock, Transition, lease_of
 from inngest.core.policy import DEAD, LEASE, MAX_ITEM_FAILURES, PAGE, SETTLING
 from inngest.core.timing.backoff import retry_delay
@@ -323,7 +326,7 @@ class Runner:
 
     async def _failed(self, item: Item, error: Exception) -> Transition:
         """An item on which this program or the store has failed is tried again, later and later; when it was
-        often enough it is a dead letter.
+        often enough it is a dead letter. An evicted run ends all the same: nothing else would ever end it.
         """
         log.error(
             "item cannot be processed",
@@ -341,6 +344,9 @@ class Runner:
         else:
             await self._bury(item, error)
             effects = [Complete()]
+            if item.kind is Kind.EVICT:
+                now, new_id = self._engine.now(), self._runtime.new_id
+                effects = [*bare_end(item.run, item.fn, RunStatus.CANCELLED, now, new_id()), Complete()]
         return Transition(fn=item.fn, run=item.run, effects=effects, lease=lease_of(item))
 
     async def _bury(self, item: Item, error: Exception) -> None:
@@ -379,8 +385,11 @@ class Runner:
     async def _sweep(self, item: Item, at: Moment) -> list[Transition]:
         this = sweep_of(item)
         order = this.order
-        if not any(each.id == order.id for each in await self._engine.cancellations()):
+        listed = next((each for each in await self._engine.cancellations() if each.id == order.id), None)
+        if listed is None:
             return [Transition(fn=item.fn, run="", effects=[Complete()], lease=lease_of(item))]
+        if not listed.begun:
+            await self._engine.put_cancellation(replace(listed, begun=True))
         page = await self._engine.runs(
             order.fn, order.started_after, order.started_before + 1, this.cursor, _ITEMS
         )
@@ -404,11 +413,32 @@ class Runner:
         return True
 
     async def _refuse_event(self, body: bytes, error: Exception) -> None:
-        """No other internal event may wait for one that the stream does not take."""
+        """No other internal event may wait for one that the stream does not take; and who waits for that one
+        hears what the stream does take of it.
+        """
+        if (told := self._substitute(body)) is not None:
+            await self._runtime.stream.publish([told])
+            log.warning(
+                "internal event is larger than the stream takes, and shortened",
+                action="runner.relay",
+                reason=str(error),
+                bytes=len(told),
+            )
+            return
         letter = Entry(body=body, at=self._engine.now(), id=sha256(body).hexdigest())
         await self._runtime.stream.bury(GROUP, [letter], reason_of(error))
         self.counts.reader.refused += 1
         log.error("internal event goes to the dead letters", action="runner.relay", reason=str(error))
+
+    def _substitute(self, body: bytes) -> bytes | None:
+        largest = self._runtime.stream.largest
+        if len(body) <= largest:  # it is refused for something else
+            return None
+        try:
+            return substitute(body, largest)
+        except Exception as error:
+            log.error("internal event cannot be shortened", action="runner.relay", exc_info=error)
+            return None
 
     # -- what is derived --
 
@@ -440,11 +470,15 @@ class Runner:
     # -- the reaper --
 
     async def _reap(self) -> None:
-        """No run may be left that nothing moves. There should be none; if there is, it is called again. And
-        no schedule without its next tick.
-        """
         await self._reaping.rest(asyncio.sleep(_REAP_SECONDS))
+        await self.reap()
+
+    async def reap(self) -> None:
+        """No run may be left that nothing moves. There should be none; if there is, it is called again. And
+        no schedule without its next tick, no bulk cancellation without what carries it out.
+        """
         await self._derive(all_of_them=True)
+        await self._order_again()
         cursor = ""
         while True:
             page = await self._engine.orphans(_ORPHAN_AGE, cursor, _ITEMS)
@@ -457,6 +491,14 @@ class Runner:
             cursor = page.cursor
             if not cursor:
                 return
+
+    async def _order_again(self) -> None:
+        """A bulk cancellation is listed before its item is queued: whoever orders it may die in between."""
+        for order in await self._engine.cancellations():
+            if order.begun or await self._engine.item(order.fn, sweep_job(order.id)) is not None:
+                continue
+            log.warning("bulk cancellation had been left behind", action="runner.reap", id=order.id)
+            await self._commit([order_sweep(order, self._moment())])
 
 
 class _Report:

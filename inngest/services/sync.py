@@ -69,7 +69,7 @@ class AppSync:
 
     Args:
         ctx: the server that they are to register with.
-        client: how they are called.
+        client: how they are called; closed by `close`.
         ports: those on the local host where ``discover`` looks.
 
     """
@@ -120,13 +120,19 @@ class AppSync:
         discover: bool = True,
         poll_every: float | None = POLL_SECONDS,
     ) -> None:
-        """Do all that was asked for, until cancelled: see `watch`, `discover` and `poll`."""
+        """Do what was asked for, if anything, until cancelled: see `watch`, `discover` and `poll`."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self.watch(urls))
+            group.create_task(asyncio.Event().wait())
+            if urls:
+                group.create_task(self.watch(urls))
             if discover:
                 group.create_task(self.discover())
             if poll_every is not None:
                 group.create_task(self.poll(every=poll_every))
+
+    async def close(self) -> None:
+        """Close the client. A ping that comes later finds every application unreachable."""
+        await self._client.close()
 
     async def watch(self, urls: Sequence[str], *, every: float = RETRY_SECONDS) -> None:
         """Ping each URL until it has registered. Returns when all have."""

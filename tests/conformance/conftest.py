@@ -1,7 +1,7 @@
-"""One suite for every engine store and every event stream.
+"""One suite for every engine store, every event stream and every data store.
 
 A backend takes part by one entry in ``ENGINES`` or ``STREAMS``: an async context manager that prepares a
-place for its data and yields a `Place`.
+place for its data and yields a `Place`; or in ``data_stores.STORES``.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 import pytest
+from data_stores import STORES
 from engine_bench import Bench
 from redis_places import redis_engine, redis_stream
 from sqlite_places import sqlite_engine, sqlite_engine_at_rest, sqlite_stream
@@ -20,6 +21,7 @@ from streams import Restartable
 from inngest.backends.memory.clock import wall_clock
 from inngest.backends.memory.engine import MemoryEngineStore
 from inngest.backends.memory.stream import MemoryEventStream
+from inngest.ports.data import DataStore
 from inngest.ports.engine import EngineStore
 from inngest.ports.stream import EventStream
 
@@ -143,3 +145,12 @@ async def durable_stream(stream_place: Place[EventStream]) -> AsyncIterator[Rest
     await restartable.start()
     yield restartable
     await restartable.stream.close()
+
+
+@pytest.fixture(params=STORES)
+async def data(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[DataStore]:
+    """A data store, empty and open."""
+    store = await STORES[request.param](tmp_path)
+    await store.open()
+    yield store
+    await store.close()

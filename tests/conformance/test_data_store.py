@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
 
@@ -25,14 +24,6 @@ from inngest.core.timing.times import YEAR
 from inngest.ports.data import Count, DataStore, EventFilter, RunFilter, TimeField, position
 
 ALL = RunFilter()
-
-
-@pytest.fixture(params=STORES)
-async def data(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[DataStore]:
-    store = await STORES[request.param](tmp_path)
-    await store.open()
-    yield store
-    await store.close()
 
 
 async def history_of(data: DataStore, run_id: str) -> list[History]:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from data_stores import STORES, Story, event
+from data_stores import Story, event
 from msgspec import Raw
 
 from inngest.core.errors import StoreRefused
@@ -21,14 +19,6 @@ HALF = "\ud83d"  # of an emoji
 DEEP: list[Any] = []
 for _ in range(100_000):
     DEEP = [DEEP]
-
-
-@pytest.fixture(params=STORES)
-async def data(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[DataStore]:
-    store = await STORES[request.param](tmp_path)
-    await store.open()
-    yield store
-    await store.close()
 
 
 EVENTS = {

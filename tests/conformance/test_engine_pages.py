@@ -6,9 +6,12 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 from engine_bench import FN, HOUR, OTHER, Bench
+from msgspec.structs import replace
 
+from inngest.core.decisions.moment import Moment
+from inngest.core.decisions.sweeps import order_sweep, sweep_job
 from inngest.core.model.cancellations import Cancellation
-from inngest.core.model.runs import RunStatus
+from inngest.core.model.runs import Queue, RunStatus
 from inngest.core.model.transition import CreateRun, Effect, EndRun, Enqueue, PutPause, TakeLock, TakePause
 from inngest.ports.engine import Page
 
@@ -213,12 +216,24 @@ def _order(engine: Bench, id: str, **fields: object) -> Cancellation:  # noqa: A
 
 async def test_cancellations_are_kept_until_deleted(engine: Bench) -> None:
     first, second = _order(engine, "1"), _order(engine, "2", started_after=5, condition="event.data.x == 1")
-    for each in (first, second, first):
+    older = replace(first, begun=not first.begun, condition="another")
+    for each in (older, second, first):
         await engine.store.put_cancellation(each)
     assert await engine.store.cancellations() == [second, first]
     assert await engine.store.delete_cancellation("1")
     assert not await engine.store.delete_cancellation("1")
     assert await engine.store.cancellations() == [second]
+
+
+async def test_what_carries_a_cancellation_out_is_found_until_it_is_done(engine: Bench) -> None:
+    effects = order_sweep(_order(engine, "1"), Moment(now=engine.now, new_id=str)).effects
+    assert await engine.won(*effects) == [True]
+    assert await engine.won(*effects) == [False]
+    assert await engine.item_of(sweep_job("1")) is not None
+    leased = await engine.one(queue=Queue.RUNNER)
+    assert await engine.item_of(sweep_job("1")) is not None
+    await engine.complete(leased)
+    assert await engine.item_of(sweep_job("1")) is None
 
 
 @pytest.mark.durable

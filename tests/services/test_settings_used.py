@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import structlog
-from aiohttp import ClientSession
+from aiohttp import ClientSession, web
+from aiohttp.test_utils import TestServer
+from msgspec import msgpack
 from service_rig import until
 from slow_app import EVENT, SlowApp
 
+from inngest.backends.sqlite.data import SqliteDataStore
 from inngest.core.model.history import History, Outcome, What
 from inngest.core.model.transition import Committed, Record, Transition
 from inngest.services.assembly import build
 from inngest.services.outputs import MAX_CHARACTERS, log_outputs
-from inngest.services.settings import SERVICES, InMemory, Listen, Settings
+from inngest.services.settings import SERVICES, InMemory, Listen, Settings, Sqlite
 from inngest.services.web import WebServer
 
 SETTINGS = Settings(
@@ -104,6 +109,39 @@ async def test_a_call_that_takes_too_long_is_a_failed_attempt(app: SlowApp) -> N
         assert (await _post(f"{url}/e/key", b'{"name":"%b"}' % EVENT.encode()))[0] == 200
         await until(lambda: sum(app.calls.values()) > 1, "the step is called again")
         app.go.set()
+
+
+async def test_the_end_closes_the_connections_of_syncs() -> None:
+    kept: list[asyncio.BaseTransport] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        assert request.transport is not None
+        kept.append(request.transport)
+        return web.json_response({}, status=500, headers={"X-Inngest-SDK": "stub:v1"})
+
+    app = web.Application()
+    app.router.add_put("/api/inngest", answer)
+    async with TestServer(app) as stub:
+        async with serving(replace(SETTINGS, sdk_urls=(str(stub.make_url("/api/inngest")),))):
+            await until(lambda: kept, "the application is pinged")
+        await until(lambda: all(each.is_closing() for each in kept), "the connection is closed")
+
+
+async def test_what_release_1_kept_in_the_data_file_is_listed(tmp_path: Path) -> None:
+    store = SqliteDataStore(tmp_path / "history.db")
+    await store.open()
+    await store.close()
+    order = {"id": "1", "fn": "f", "slug": "s", "app_id": "a", "created": 1, "started_before": 1}
+    with closing(sqlite3.connect(tmp_path / "history.db")) as db:
+        db.execute("INSERT INTO cancellations VALUES ('1', ?)", (msgpack.encode(order),))
+        db.commit()
+
+    async def listed() -> bool:
+        async with ClientSession() as session, session.get(f"{url}/v1/cancellations") as response:
+            return [each["id"] for each in (await response.json())["data"]] == ["1"]
+
+    async with serving(replace(SETTINGS, data=Sqlite(tmp_path))) as (url,):
+        await until(listed, "it is listed")
 
 
 @pytest.mark.parametrize("wanted", [True, False])

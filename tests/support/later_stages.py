@@ -123,7 +123,7 @@ def transition_goes_through(transition: Transition) -> list[Event]:
 
 def run_goes_through(run: Run, fn: Function, item: Item, at: Moment) -> None:
     """A run is called, and its end is told of."""
-    goes_through(call_request(run, fn, item, "request").body)
+    goes_through(call_request(run, fn, item, "request", at.now).body)
     for value in run.steps.values():
         for status, results in (
             (RunStatus.COMPLETED, {"output": value}),

@@ -28,8 +28,7 @@ HEARD = {
     "services/runner.py Runner._set_aside": "its task group, and so the supervisor",
     "services/runner.py Runner.run": "its task group, and so the supervisor; each is a `Loop`",
     "services/indexer.py Indexer.run": "its task group, and so the supervisor; each is a `Loop`",
-    "services/sync.py AppSync.run": "its task group; each goes on `forever`",
-    "services/assembly.py _Process._syncing.run": "its task group, and so the supervisor",
+    "services/sync.py AppSync.run": "its task group, and so the supervisor",
     "services/executor.py Executor._start": "`_done`, which logs what it failed of",
     # -- backing systems
     "backends/sqlite/journal.py Journal._begin": "`_break`: who waits, and `died`, which ends the process",

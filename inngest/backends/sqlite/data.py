@@ -11,6 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
+
 from inngest.backends.damage import Damage
 from inngest.backends.sqlite.data_rows import (
     LISTED,
@@ -26,6 +28,7 @@ from inngest.backends.sqlite.data_rows import (
 from inngest.backends.sqlite.data_schema import migrate
 from inngest.backends.sqlite.errors import is_busy, is_damaged, is_full
 from inngest.core.errors import StoreRefused, StoreUnavailable, StoreUnusable
+from inngest.core.model.cancellations import Cancellation
 from inngest.core.model.events import Event, decode_event
 from inngest.core.model.history import History, decode_history
 from inngest.core.model.records import RunRecord
@@ -41,6 +44,8 @@ from inngest.ports.data import (
 
 T = TypeVar("T")
 Row = tuple[Any, ...]
+
+_decode_cancellation = msgspec.msgpack.Decoder(Cancellation).decode
 
 _READERS = 2
 _CHUNK = 500  # parameters of one statement
@@ -308,6 +313,17 @@ class SqliteDataStore:
             if entry is not None:
                 found[run].append(entry)
         return found
+
+    # -- what release 1 has left --
+
+    async def left_cancellations(self) -> list[Cancellation]:
+        rows = await self._read("SELECT id, cancellation FROM cancellations ORDER BY id")
+        found = (self._damage.read("cancellation", key, _decode_cancellation, raw) for key, raw in rows)
+        return [each for each in found if each is not None]
+
+    async def forget_cancellation(self, cancellation_id: str) -> None:
+        sql = "DELETE FROM cancellations WHERE id = ?"
+        await self._write(lambda connection: connection.execute(sql, (cancellation_id,)))
 
 
 class _Conditions:

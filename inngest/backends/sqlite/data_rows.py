@@ -122,9 +122,7 @@ class HistoryRows:
     def add(self, entry: History) -> None:
         raw = encode_history(entry)  # which fails for texts that SQLite would not take either
         what = entry.what
-        if what is What.SCHEDULED or what is What.SKIPPED:
-            record = opened(entry)
-            assert record is not None
+        if (record := opened(entry)) is not None:
             _integer(entry.at)
             row: list[object] = [getattr(record, name) for name in RUN_COLUMNS]
             row[_EVENTS_AT] = msgspec.json.encode(record.events).decode()

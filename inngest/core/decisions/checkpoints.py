@@ -25,7 +25,7 @@ def checkpoint(
 
     Args:
         ms: the lease of ``item`` goes on for so long.
-        called: when the application says the call began, 0 if it does not say. Its clock is not ours.
+        called: when the call was made, 0 if that is not known.
         finish_timeout: of the function, in ms, 0 for none.
 
     Raises:
@@ -35,7 +35,8 @@ def checkpoint(
     """
     effects: list[Effect] = []
     if not run.started:
-        # A first call that is given up after this has begun the run all the same.
+        # A first call that is given up after this has begun the run all the same. What it was made with came
+        # back by way of the application, which may tell us anything.
         started = max(run.created, min(called or at.now, at.now))
         effects += begun(run, started, at, finish_timeout, place=0)
     for step in steps:

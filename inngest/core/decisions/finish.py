@@ -54,6 +54,16 @@ def end(
     return effects
 
 
+def bare_end(
+    run: str, fn: str, status: RunStatus, now: int, entry_id: str, *, error: bytes | None = None
+) -> list[Effect]:
+    """The end of a run of which no more can be told than that, as it cannot be read, or what else would be
+    told is not taken: no event tells of it. To come first in its transition.
+    """
+    entry = History(id=entry_id, what=What.ENDED, run=run, fn=fn, at=now, outcome=status.value, value=error)
+    return [EndRun(status=status), Record(entry=entry, when=0)]
+
+
 def finished(
     run: Run,
     now: int,

@@ -16,20 +16,35 @@ def unknown_function(event: Event, at: Moment) -> Transition | None:
     """The answer to an invocation whose target does not exist: a finished event that fails the caller's step
     (section 5.3). None if nobody waits for it.
     """
-    correlation, caller = event.meta.get("correlation_id"), event.meta.get("source_fn_id")
-    if not isinstance(correlation, str) or not isinstance(caller, str) or not caller:
+    caller = event.meta.get("source_fn_id")
+    message = f"could not find function with ID: {event.meta.get('fn_id', '')}"
+    told = refusal(event, at.new_id(), at.now, message, shown=Raw(event.payload))
+    if told is None or not isinstance(caller, str) or not caller:
         return None
-    slug = event.meta.get("fn_id", "")
-    message = f"could not find function with ID: {slug}"
+    once = Once(key=event.id, at=event.received, forget=at.settled)
+    return Transition(fn=caller, run="", effects=[once, Emit(event=told.encode(), when=0)])
+
+
+def refusal(event: Event, internal_id: str, now: int, message: str, *, shown: Raw) -> Event | None:
+    """The finished event that fails the step which has invoked. None if nobody waits for it.
+
+    Args:
+        event: the invocation.
+        internal_id: of the finished event.
+        message: why, for people.
+        shown: the invocation as handlers of the finished event see it.
+
+    """
+    correlation = event.meta.get("correlation_id")
+    if not isinstance(correlation, str):
+        return None
     data: dict[str, Any] = {
-        "function_id": slug,
+        "function_id": event.meta.get("fn_id", ""),
         "run_id": "",
         "correlation_id": correlation,
         "error": Raw(error_json("Error", message)),
-        "event": Raw(event.payload),
-        "events": [Raw(event.payload)],
+        "event": shown,
+        "events": [shown],
         "_inngest": {"status": "Failed"},
     }
-    told = internal_event(at.new_id(), FINISHED, at.now, data)
-    once = Once(key=event.id, at=event.received, forget=at.settled)
-    return Transition(fn=caller, run="", effects=[once, Emit(event=told.encode(), when=0)])
+    return internal_event(internal_id, FINISHED, now, data)

@@ -211,14 +211,18 @@ def _invoke(draft: Draft, step: Step, coalesce: str) -> None:
         "name": step.label,
     }
     data = payload.get("data")
-    user = payload.get("user")
+    user = _encode(payload["user"] if isinstance(payload.get("user"), dict) else {})
+    size, most = len(_encode(data if isinstance(data, dict) else {})) + len(user), draft.policy.max_event
+    if size > most:
+        message = f"Step {step.label!r} cannot invoke: event data is {size} bytes; {most} are allowed."
+        raise RunFails("Error", message)
     event = internal_event(
         draft.at.new_id(),
         INVOKED,
         now,
         {**(data if isinstance(data, dict) else {}), "_inngest": meta},
         v=payload["v"] if isinstance(payload.get("v"), str) else None,
-        user=Raw(_encode(user if isinstance(user, dict) else {})),
+        user=Raw(user),
         sessions=_invoke_sessions(step, payload.get("meta")),
     )
     put = _put(draft, step, pause, payload=_INVOKE_TIMEOUT, function=target, event=event.id)

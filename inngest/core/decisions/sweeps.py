@@ -28,10 +28,14 @@ class Sweep(Struct, omit_defaults=True):
 _decode = msgspec.json.Decoder(Sweep).decode
 
 
+def sweep_job(order_id: str) -> str:
+    return f"sweep:{order_id}"
+
+
 def order_sweep(order: Cancellation, at: Moment) -> Transition:
-    """Queue the first page."""
+    """Queue the first page. One that was carried out already finds nothing more to cancel."""
     payload = msgspec.json.encode(Sweep(order=order))
-    item = runner_item(order.fn, Kind.SWEEP, f"sweep:{order.id}", at.now, payload=payload)
+    item = runner_item(order.fn, Kind.SWEEP, sweep_job(order.id), at.now, payload=payload)
     effects: list[Effect] = [Enqueue(item=item, partition=runner_items(order.fn))]
     return Transition(fn=order.fn, run="", effects=effects)
 

@@ -69,7 +69,7 @@ def load(text: bytes | Raw, place: str, *, around: int = 0) -> Any:
         value = _decode_any(text)
     except UNREADABLE:
         raise _unreadable(bytes(text), place) from None
-    look_through(value, place, MAX_DEPTH + around)
+    _look_through(value, place, MAX_DEPTH + around)
     return value
 
 
@@ -176,7 +176,7 @@ def _too_large(number: str) -> str:
 # -- what can be, and is not ordinary --
 
 
-def look_through(value: Any, place: str, depth: int = MAX_DEPTH) -> None:
+def _look_through(value: Any, place: str, depth: int) -> None:
     """Raises InvalidJson for what, in a decoded value, cannot pass: numbers, and levels beyond ``depth``."""
     # Level by level, without recursion: the value may nest deeper than what recurses could go.
     level = [value]

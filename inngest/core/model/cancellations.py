@@ -18,3 +18,4 @@ class Cancellation(Struct, omit_defaults=True):
     started_before: int
     started_after: int = 0
     condition: str = ""
+    begun: bool = False  # a runner has had the item that carries it out, and that one goes on by itself

@@ -17,17 +17,32 @@ DISCOVERY = "step"
 _encode = Encoder().encode
 
 
-def dispatch_id(item: Item) -> str:
+class Dispatched(Struct, frozen=True):
+    """What a `dispatch_id` tells. ``job`` is empty if it was none; ``at`` is 0 if it does not tell."""
+
+    job: str = ""
+    epoch: int = 0
+    at: int = 0
+
+
+def dispatch_id(item: Item, at: int) -> str:
     """What an SDK gives back with the steps that it reports while its call goes on: the item and its lease,
-    since not every SDK gives back the generation.
+    since not every SDK gives back the generation; and when, by our clock, the call was made.
     """
-    return f"{item.job}@{item.epoch}"
+    return f"{at}@{item.job}@{item.epoch}"
 
 
-def dispatched(dispatch: str) -> tuple[str, int]:
-    """The job and the epoch in a `dispatch_id`; those of no item for what is none."""
-    job, _, epoch = dispatch.rpartition("@")
-    return (job, int(epoch)) if epoch.isdecimal() and len(epoch) < 16 else ("", 0)
+def dispatched(dispatch: str) -> Dispatched:
+    """Read a `dispatch_id`, also one of an older release, which does not tell the time."""
+    at, _, rest = dispatch.partition("@")
+    if not _is_number(at):
+        at, rest = "0", dispatch
+    job, _, epoch = rest.rpartition("@")
+    return Dispatched(job, int(epoch), int(at)) if job and _is_number(epoch) else Dispatched()
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) < 16
 
 
 class CallRequest(Struct, gc=False):
@@ -36,10 +51,12 @@ class CallRequest(Struct, gc=False):
     step: str  # the value of ``stepId``
 
 
-def call_request(run: Run, fn: Function, item: Item, request_id: str) -> CallRequest:
-    """The URL and the JSON body of the call for ``item``. Keys are sorted; numbers are as they came."""
+def call_request(run: Run, fn: Function, item: Item, request_id: str, at: int) -> CallRequest:
+    """The URL and the JSON body of the call for ``item``, made at ``at``. Keys are sorted; numbers are as
+    they came.
+    """
     step = item.target if item.kind is Kind.PLAN else DISCOVERY
-    return CallRequest(url=step_url(fn.url, step), body=_body(run, fn, item, request_id), step=step)
+    return CallRequest(url=step_url(fn.url, step), body=_body(run, fn, item, request_id, at), step=step)
 
 
 @lru_cache(maxsize=4096)
@@ -52,7 +69,7 @@ def step_url(url: str, step: str) -> str:
     return f"{path}?{'&'.join(kept)}" + (f"#{fragment}" if fragment else "")
 
 
-def _body(run: Run, fn: Function, item: Item, request_id: str) -> bytes:
+def _body(run: Run, fn: Function, item: Item, request_id: str, at: int) -> bytes:
     events = b",".join(run.events)
     steps = b",".join([b'"%b":%b' % (_key(step), run.steps[step]) for step in run.stack])
     large = len(run.events[0]) + len(events) + len(steps) > MAX_STATE_SENT and not fn.whole_state
@@ -61,7 +78,7 @@ def _body(run: Run, fn: Function, item: Item, request_id: str) -> bytes:
     use_api = b"true" if large else b"false"
     current = run.stack.index(item.outgoing) + 1 if item.outgoing in run.steps else 0
     job = _encode(item.job)
-    dispatch = _encode(dispatch_id(item))
+    dispatch = _encode(dispatch_id(item, at))
     return b"".join(
         (
             b'{"ctx":{"attempt":%d' % item.attempt,

@@ -37,13 +37,8 @@ from inngest.core.model.ids import app_uuid, function_uuid
 from inngest.core.policy import MAX_FUNCTIONS, MAX_LIMIT, MAX_PERIOD, MAX_SLUG, MAX_TEXT
 from inngest.core.sdk.registration_fields import Fields
 from inngest.core.timing.cron import InvalidCron, parse_cron
-from inngest.core.timing.durations import (
-    DAY_MS,
-    MINUTE_MS,
-    SECOND_MS,
-    InvalidDuration,
-    parse_timeout,
-)
+from inngest.core.timing.durations import InvalidDuration, parse_timeout
+from inngest.core.timing.times import DAY, MINUTE, SECOND
 
 MAX_TRIGGERS = 10
 MAX_TRIGGER_LENGTH = 255
@@ -51,7 +46,7 @@ MAX_CONCURRENCY = 2
 MAX_CANCEL = 5
 MAX_BATCH_SIZE = 1000
 DEFAULT_BATCH_SIZE = 100
-DEFAULT_BATCH_TIMEOUT = MINUTE_MS
+DEFAULT_BATCH_TIMEOUT = MINUTE
 
 _PAUSE = frozenset({"event", "async"})
 _WORKERS = frozenset({"ws", "wss"})
@@ -321,7 +316,7 @@ def _trigger(fields: Fields) -> Trigger:
             parse_cron(cron)
         except InvalidCron as error:
             fields.fail(str(error), "cron", code=code)
-    jitter = fields.duration("jitter", low=SECOND_MS, high=5 * MINUTE_MS, default=0, zero=0, code=code)
+    jitter = fields.duration("jitter", low=SECOND, high=5 * MINUTE, default=0, zero=0, code=code)
     return Trigger(cron=cron, jitter=jitter)
 
 
@@ -367,7 +362,7 @@ def _throttle(fn: Fields) -> Throttle | None:
         return None
     return Throttle(
         limit=fields.whole("limit", low=1, high=MAX_LIMIT),
-        period=fields.duration("period", low=SECOND_MS, high=MAX_PERIOD),
+        period=fields.duration("period", low=SECOND, high=MAX_PERIOD),
         burst=fields.whole("burst", low=0, high=MAX_LIMIT, default=0),
         key=fields.expression("key"),
     )
@@ -380,11 +375,11 @@ def _rate_limit(fn: Fields) -> RateLimit | None:
     if fields is not None:
         limit = RateLimit(
             limit=fields.whole("limit", low=1, high=MAX_LIMIT),
-            period=fields.duration("period", low=1, high=DAY_MS),
+            period=fields.duration("period", low=1, high=DAY),
             key=fields.expression("key"),
         )
     idempotency = fn.expression("idempotency")
-    return RateLimit(limit=1, period=DAY_MS, key=idempotency) if idempotency else limit
+    return RateLimit(limit=1, period=DAY, key=idempotency) if idempotency else limit
 
 
 def _debounce(fn: Fields) -> Debounce | None:
@@ -392,7 +387,7 @@ def _debounce(fn: Fields) -> Debounce | None:
     if fields is None:
         return None
     return Debounce(
-        period=fields.duration("period", low=SECOND_MS, high=7 * DAY_MS),
+        period=fields.duration("period", low=SECOND, high=7 * DAY),
         key=fields.expression("key"),
         timeout=fields.duration("timeout", low=0, default=0),
     )
@@ -413,7 +408,7 @@ def _batch(fn: Fields) -> Batch | None:
         ),
         timeout=fields.duration(
             "timeout",
-            low=SECOND_MS,
+            low=SECOND,
             default=DEFAULT_BATCH_TIMEOUT,
             zero=DEFAULT_BATCH_TIMEOUT,
             code="batch_timeout_invalid",

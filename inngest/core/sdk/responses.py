@@ -94,8 +94,6 @@ class Failure(Struct, gc=False):
     no_retry: bool = False
     retry_at: int = 0
     status: int = 0
-    code: str = ""
-    request_version: int | None = None
 
 
 class Busy(Struct, gc=False):
@@ -174,14 +172,13 @@ def _read_stream(headers: Mapping[str, str], body: bytes, now: int) -> Answer:
     except border.UNREADABLE as error:
         return failure(
             "The streamed response ended before its JSON was complete",
-            code="http_not_ok",
             status=201,
             detail=border.reason(error),
         )
     if inner.error:
-        return failure(inner.error, code="http_not_ok", status=201)
+        return failure(inner.error, status=201)
     if inner.status is None:
-        return failure("The streamed response has no status", code="http_not_ok", status=201)
+        return failure("The streamed response has no status", status=201)
     named = (inner.headers or {}).items()
     merged = {**headers, **{name.lower(): str(value) for name, value in named if _is_scalar(value)}}
     if inner.noRetry:
@@ -214,9 +211,7 @@ def _read(status: int, headers: Mapping[str, str], body: bytes, now: int) -> Ans
         problem = error_object(_json_text(body, "error", around=border.ENVELOPE))
     except InvalidJson as error:
         problem = _refused("The function failed with what cannot be shown", error, body).error
-    return Failure(
-        error=problem, no_retry=no_retry, retry_at=retry_at, status=status, request_version=version
-    )
+    return Failure(error=problem, no_retry=no_retry, retry_at=retry_at, status=status)
 
 
 def _refused(message: str, error: Exception, body: bytes, status: int = 0, no_retry: bool = False) -> Failure:
@@ -419,7 +414,6 @@ def failure(
     message: str,
     *,
     name: str = "Error",
-    code: str = "unknown",
     status: int = 0,
     detail: str = "",
     no_retry: bool = False,
@@ -428,19 +422,16 @@ def failure(
     shape = {"error": message, "name": name, "message": message}
     if detail:
         shape["stack"] = f"{message}\n{detail}"
-    return Failure(error=_encode(shape), status=status, code=code, no_retry=no_retry)
+    return Failure(error=_encode(shape), status=status, no_retry=no_retry)
 
 
 def _not_sdk(status: int, body: bytes) -> Failure:
     excerpt = body[:_EXCERPT].decode("utf-8", "replace")
     if 200 <= status < 300:
-        return failure(
-            "The response did not come from an Inngest SDK", code="not_sdk", status=status, detail=excerpt
-        )
+        return failure("The response did not come from an Inngest SDK", status=status, detail=excerpt)
     return failure(
         f"Your server returned HTTP {status} before the SDK responded.",
         name="Server returned a fatal error",
-        code="http_not_ok",
         status=status,
         detail=excerpt,
     )

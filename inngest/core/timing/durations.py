@@ -11,15 +11,10 @@ import re
 from datetime import UTC, datetime, timedelta, timezone
 
 from inngest.core.errors import InngestError
+from inngest.core.timing.times import DAY, HOUR, MINUTE, SECOND, WEEK
 
-SECOND_MS = 1_000
-MINUTE_MS = 60 * SECOND_MS
-HOUR_MS = 60 * MINUTE_MS
-DAY_MS = 24 * HOUR_MS
-WEEK_MS = 7 * DAY_MS
-
-RETRY_AFTER_MIN_MS = SECOND_MS
-RETRY_AFTER_MAX_MS = DAY_MS
+_RETRY_AFTER_MIN = SECOND
+_RETRY_AFTER_MAX = DAY
 
 _NS_PER_MS = 1_000_000
 _MAX_NS = (1 << 63) - 1  # what Go's durations hold: about 292 years
@@ -30,18 +25,18 @@ _UNITS_NS = {
     "µs": 1_000,  # micro sign
     "μs": 1_000,  # Greek mu
     "ms": _NS_PER_MS,
-    "s": SECOND_MS * _NS_PER_MS,
-    "m": MINUTE_MS * _NS_PER_MS,
-    "h": HOUR_MS * _NS_PER_MS,
-    "d": DAY_MS * _NS_PER_MS,
-    "w": WEEK_MS * _NS_PER_MS,
+    "s": SECOND * _NS_PER_MS,
+    "m": MINUTE * _NS_PER_MS,
+    "h": HOUR * _NS_PER_MS,
+    "d": DAY * _NS_PER_MS,
+    "w": WEEK * _NS_PER_MS,
 }
 _PRINTED_UNITS = (
-    ("w", WEEK_MS),
-    ("d", DAY_MS),
-    ("h", HOUR_MS),
-    ("m", MINUTE_MS),
-    ("s", SECOND_MS),
+    ("w", WEEK),
+    ("d", DAY),
+    ("h", HOUR),
+    ("m", MINUTE),
+    ("s", SECOND),
     ("ms", 1),
 )
 
@@ -158,7 +153,7 @@ def parse_sleep(text: str, now_ms: int) -> int:
     date_ms = parse_date(text)
     if date_ms is None:
         return parse_timeout(text, now_ms)
-    return now_ms if date_ms <= now_ms else _ceil_div(date_ms, SECOND_MS) * SECOND_MS
+    return now_ms if date_ms <= now_ms else _ceil_div(date_ms, SECOND) * SECOND
 
 
 def parse_http_retry_after(value: str, now_ms: int) -> int | None:
@@ -169,12 +164,12 @@ def parse_http_retry_after(value: str, now_ms: int) -> int | None:
     """
     value = value.strip()
     if len(value) <= 7 and value.isascii() and value.isdigit() and int(value) > 0:
-        due_ms = now_ms + int(value) * SECOND_MS
+        due_ms = now_ms + int(value) * SECOND
     elif (date_ms := parse_date(value)) is not None:
         due_ms = date_ms
     else:
         return None
-    return min(max(due_ms, now_ms + RETRY_AFTER_MIN_MS), now_ms + RETRY_AFTER_MAX_MS)
+    return min(max(due_ms, now_ms + _RETRY_AFTER_MIN), now_ms + _RETRY_AFTER_MAX)
 
 
 def _instant(match: re.Match[str]) -> int | None:
@@ -196,8 +191,8 @@ def _instant(match: re.Match[str]) -> int | None:
     except (KeyError, ValueError):
         return None
     fraction = part["fraction"] or ""
-    fraction_ms = _ceil_div(int(fraction or 0) * SECOND_MS, 10 ** len(fraction))
-    return (local - _EPOCH) // timedelta(seconds=1) * SECOND_MS + fraction_ms
+    fraction_ms = _ceil_div(int(fraction or 0) * SECOND, 10 ** len(fraction))
+    return (local - _EPOCH) // timedelta(seconds=1) * SECOND + fraction_ms
 
 
 def _zone(text: str | None) -> timezone:

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from api_world import World, reported
+from api_world import T0, World, reported
 from later_stages import event_goes_through, goes_through
 from odd_json import Writer
 from streams import events_of
@@ -55,10 +55,10 @@ async def test_whatever_is_sent_is_no_error_of_the_server(world: World) -> None:
         writer = Writer(seed)
         member = writer.any
         report = (
-            b'{"qi_id":%b,"generation_id":%d,"request_started_at":%b,"steps":[{"id":"s%d","op":"StepRun",'
+            b'{"qi_id":%b,"generation_id":%d,"steps":[{"id":"s%d","op":"StepRun",'
             b'"data":%b,"timing":{"a":%b,"b":%b},"opts":%b}]}'
             % (
-                msgspec.json.encode(dispatch_id(leased.item)), leased.item.epoch, writer.scalar(), seed,
+                msgspec.json.encode(dispatch_id(leased.item, T0)), leased.item.epoch, seed,
                 member(), member(), member(), writer.object(),
             )
         )  # fmt: skip
@@ -122,7 +122,7 @@ async def test_what_cannot_pass_is_refused_at_every_door(world: World, data: byt
     run = await world.start()
     leased = await world.lease()
     report = b'{"qi_id":%b,"steps":[{"id":"a","op":"StepRun","data":1},{"id":"b","op":"StepRun","data":%b}]}'
-    body = report % (msgspec.json.encode(dispatch_id(leased.item)), data)
+    body = report % (msgspec.json.encode(dispatch_id(leased.item, T0)), data)
     status, answer = await world.ask("POST", f"/v1/checkpoint/{run}/async", body)
     assert status == 400
     assert "Invalid steps: steps[1].data" in answer["error"]

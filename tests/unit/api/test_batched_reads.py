@@ -15,6 +15,7 @@ from msgspec import Raw
 
 from inngest.api import nodes, paging
 from inngest.api.loader import Loader
+from inngest.core.errors import StoreUnavailable
 from inngest.core.model.runs import RunStatus
 from inngest.core.timing.times import rfc3339
 
@@ -212,13 +213,13 @@ async def test_a_cursor_that_no_page_has_is_an_error_of_the_caller(world: World,
 class Source:
     def __init__(self) -> None:
         self.reads: list[list[str]] = []
-        self.failing = False
+        self.error: BaseException | None = None
 
     async def read(self, keys: Sequence[str]) -> Mapping[str, str]:
         self.reads.append(list(keys))
         await asyncio.sleep(0)
-        if self.failing:
-            raise ValueError("no")
+        if self.error is not None:
+            raise self.error
         return {key: key.upper() for key in keys if key != "unknown"}
 
 
@@ -235,11 +236,33 @@ async def test_what_is_asked_for_together_is_read_together() -> None:
 async def test_a_failure_goes_to_all_who_asked_and_to_nobody_after() -> None:
     source = Source()
     loader = Loader(source.read, most=3)
-    source.failing = True
+    source.error = ValueError("no")
     found = await asyncio.gather(loader.get("a"), loader.get("b"), return_exceptions=True)
     assert [str(error) for error in found] == ["no", "no"]
-    source.failing = False
+    source.error = None
     assert await loader.get("a") == "A"
+
+
+async def test_a_cancellation_inside_of_a_read_leaves_nobody_waiting() -> None:
+    source = Source()
+    loader = Loader(source.read, most=2)
+    source.error = asyncio.CancelledError()
+    found = await asyncio.gather(*map(loader.get, ["a", "b", "c"]), return_exceptions=True)
+    assert [type(error) for error in found] == [StoreUnavailable] * 3
+    assert source.reads == [["a", "b"], ["c"]]
+
+
+@pytest.mark.parametrize("begun", [False, True])
+async def test_the_end_of_a_read_leaves_nobody_waiting(begun: bool) -> None:
+    source = Source()
+    loader = Loader(source.read, most=2)
+    waiting = asyncio.gather(*map(loader.get, ["a", "b", "c"]), return_exceptions=True)
+    while not loader._reading or (begun and not source.reads):
+        await asyncio.sleep(0)
+    assert bool(source.reads) is begun
+    (reading,) = loader._reading
+    reading.cancel()
+    assert [type(error) for error in await waiting] == [StoreUnavailable] * 3
 
 
 async def test_who_gives_up_takes_nobody_along() -> None:

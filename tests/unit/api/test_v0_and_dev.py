@@ -8,10 +8,12 @@ from api_world import APP, ORDER, T0, World, reported, returned, step_run
 from msgspec.structs import replace
 from streams import events_of
 
+from inngest.api.context import Limits
 from inngest.api.events import SEED
 from inngest.core.model.events import INVOKED
 from inngest.core.model.functions import Trigger
 from inngest.core.model.ids import ulid
+from inngest.core.policy import Policy
 from inngest.ports.data import EventFilter
 
 UNKNOWN = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
@@ -124,6 +126,13 @@ async def test_an_invocation_that_is_repeated_is_the_same(world: World) -> None:
     assert answers == [ulid(T0, b"0123456789")] * 2
     _, other = await world.ask("POST", "/invoke/shop%2Dorder", {}, **{SEED: "nonsense"})
     assert other["id"] not in answers
+
+
+async def test_an_invocation_is_as_large_as_an_event_may_be(world: World) -> None:
+    world.ctx.limits = Limits(Policy(max_event=20))
+    assert (await world.ask("POST", "/invoke/shop-order", {"data": {"k": "x" * 12}}))[0] == 200
+    status, body = await world.ask("POST", "/invoke/shop-order", {"data": {"k": "x" * 13}})
+    assert (status, "21 bytes of data, 20 allowed" in body["error"]) == (400, True)
 
 
 async def test_a_function_is_invoked_without_a_payload(world: World) -> None:

@@ -203,7 +203,7 @@ class Sdk:
                 # An SDK that fails reports nothing else: what it had buffered is lost.
                 early = [] if self.program.buffer else ran_steps
                 error = b'{"error":"x","name":"Error","message":"x"}'
-                failed = Failure(error=error, no_retry=not fails.retryable, request_version=version)
+                failed = Failure(error=error, no_retry=not fails.retryable)
                 return Reply(failed, [step.id for step in early], early)
             if done:
                 if not ran_steps:

@@ -14,6 +14,7 @@ from inngest.core.model.events import FAILED, FINISHED, INVOKED
 from inngest.core.model.history import History, What
 from inngest.core.model.ids import app_uuid
 from inngest.core.model.runs import Kind, PauseKind, Run, RunStatus, signal_name
+from inngest.core.policy import Policy
 from inngest.core.sdk.responses import Op, Step
 from inngest.core.timing.times import YEAR
 
@@ -197,6 +198,23 @@ async def test_an_invocation_without_a_payload() -> None:
     (sent,) = await rig.events()
     assert list(sent.value["data"]) == ["_inngest"]
     assert (sent.v, sent.value["user"]) == (None, {})
+
+
+@pytest.mark.parametrize(("size", "fits"), [(30, True), (31, False)])
+async def test_an_invocation_is_as_large_as_an_event_may_be(size: int, fits: bool) -> None:
+    """The size is that of ``data`` and ``user``, as for every event."""
+    rig = Rig()
+    rig.policy = Policy(max_event=30)
+    await rig.start()
+    payload = {"data": {"k": "x" * (size - len('{"k":""}{"u":1}'))}, "user": {"u": 1}}
+    await rig.answer(_invoke(payload=payload))
+    (told, *_) = await rig.events()
+    assert (told.name == INVOKED, await rig.ended()) == (fits, not fits)
+    if not fits:
+        assert await rig.pauses([event(FINISHED)]) == []
+        assert (
+            "cannot invoke: event data is 31 bytes; 30 are allowed" in told.value["data"]["error"]["message"]
+        )
 
 
 async def test_an_invocation_hands_on_its_sessions() -> None:

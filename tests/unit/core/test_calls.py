@@ -10,9 +10,10 @@ from engine_rig import FN, Rig, event, function
 
 from inngest.core.model.runs import Item, Kind, Run
 from inngest.core.policy import MAX_STATE_SENT
-from inngest.core.sdk.calls import call_request, dispatch_id, dispatched, step_url
+from inngest.core.sdk.calls import Dispatched, call_request, dispatch_id, dispatched, step_url
 
 REQUEST = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
+NOW = 1_700_000_000_000
 
 
 async def _run(*, events: list[bytes] | None = None, **steps: bytes) -> tuple[Run, Item]:
@@ -28,7 +29,7 @@ async def _run(*, events: list[bytes] | None = None, **steps: bytes) -> tuple[Ru
 
 
 def _body(run: Run, item: Item, **fields: Any) -> Any:
-    return msgspec.json.decode(call_request(run, function(**fields), item, REQUEST).body)
+    return msgspec.json.decode(call_request(run, function(**fields), item, REQUEST, NOW).body)
 
 
 async def test_the_first_call_has_all_that_sdks_ask_for() -> None:
@@ -45,7 +46,7 @@ async def test_the_first_call_has_all_that_sdks_ask_for() -> None:
             "generation_id": 1,
             "job_id": job,
             "max_attempts": 5,
-            "qi_id": f"{job}@1",
+            "qi_id": f"{NOW}@{job}@1",
             "request_id": REQUEST,
             "run_id": run.id,
             "stack": {"current": 0, "stack": []},
@@ -67,7 +68,7 @@ async def test_results_are_sent_in_the_order_of_their_completion() -> None:
     run, item = await _run(b=b'{"data":1e2}', a=b"null")
     run.request_version, run.force_plan = 1, True
     item.outgoing, item.attempt = "b", 2
-    request = call_request(run, function(), item, REQUEST)
+    request = call_request(run, function(), item, REQUEST, NOW)
     assert b'"steps":{"b":{"data":1e2},"a":null}' in request.body
     body = msgspec.json.decode(request.body)
     assert body["ctx"]["stack"] == {"current": 1, "stack": ["b", "a"]}
@@ -80,7 +81,7 @@ async def test_only_a_planned_step_is_called_by_its_id() -> None:
     item.target = "abc"
     for kind, step in ((Kind.DISCOVER, "step"), (Kind.PLAN, "abc")):
         item.kind = kind
-        request = call_request(run, function(url="http://h/i?fnId=f&stepId=step"), item, REQUEST)
+        request = call_request(run, function(url="http://h/i?fnId=f&stepId=step"), item, REQUEST, NOW)
         assert (request.step, request.url) == (step, f"http://h/i?fnId=f&stepId={step}")
 
 
@@ -132,11 +133,24 @@ async def test_an_sdk_that_cannot_fetch_is_sent_everything() -> None:
 
 def test_a_dispatch_names_the_item_and_its_lease() -> None:
     item = Item(job="run:plan:a@2", kind=Kind.PLAN, fn=FN, epoch=3 * 2**20 + 7)
-    assert dispatched(dispatch_id(item)) == (item.job, item.epoch)
+    assert dispatched(dispatch_id(item, NOW)) == Dispatched(item.job, item.epoch, NOW)
+    assert dispatched(f"{item.job}@{item.epoch}") == Dispatched(item.job, item.epoch), "of an older release"
 
 
 @pytest.mark.parametrize(
-    "text", ["", "run:start", "run:start@", "@", "run:start@-1", "run:start@1e3", "x@" + "9" * 99]
+    "text",
+    [
+        "",
+        "run:start",
+        "run:start@",
+        "@",
+        "run:start@-1",
+        "run:start@1e3",
+        "x@" + "9" * 99,
+        "1@2",
+        "1@@2",
+        "١@x@٣",
+    ],
 )
 def test_what_is_no_dispatch_names_nothing(text: str) -> None:
-    assert dispatched(text) == ("", 0)
+    assert dispatched(text) == Dispatched()

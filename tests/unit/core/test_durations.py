@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from inngest.core.errors import InngestError
 from inngest.core.timing.durations import (
-    DAY_MS,
     InvalidDuration,
     format_duration,
     parse_date,
@@ -18,6 +17,7 @@ from inngest.core.timing.durations import (
     parse_sleep,
     parse_timeout,
 )
+from inngest.core.timing.times import DAY
 
 NOW = 1_700_000_000_123  # 2023-11-14T22:13:20.123Z
 
@@ -38,8 +38,8 @@ NOW = 1_700_000_000_123  # 2023-11-14T22:13:20.123Z
         ("1h1h", 7_200_000),
         ("5s1h", 3_605_000),
         ("-1.5s", -1_500),
-        ("+3d", 3 * DAY_MS),
-        ("366d", 366 * DAY_MS),
+        ("+3d", 3 * DAY),
+        ("366d", 366 * DAY),
         ("1us", 1),
         ("1000us", 1),
         ("1001µs", 2),
@@ -231,8 +231,8 @@ def test_sleeps(text: str, due: int) -> None:
         ("1", NOW + 1_000),
         (" 60 ", NOW + 60_000),
         ("0000060", NOW + 60_000),
-        ("86401", NOW + DAY_MS),
-        ("9999999", NOW + DAY_MS),
+        ("86401", NOW + DAY),
+        ("9999999", NOW + DAY),
         ("2023-11-14T22:14:20Z", 1_700_000_060_000),
         ("2023-11-14T22:14:20.783Z", 1_700_000_060_783),
         ("Tue, 14 Nov 2023 22:14:20 GMT", 1_700_000_060_000),
@@ -240,7 +240,7 @@ def test_sleeps(text: str, due: int) -> None:
         ("Tue Nov 14 22:14:20 2023", 1_700_000_060_000),
         ("2023-11-14T22:13:21Z", NOW + 1_000),
         ("1999-01-01", NOW + 1_000),
-        ("2999-01-01", NOW + DAY_MS),
+        ("2999-01-01", NOW + DAY),
         ("0", None),
         ("-5", None),
         ("1.5", None),

@@ -81,7 +81,6 @@ async def test_an_unknown_scheme_is_a_failure_that_names_it_and_what_is_known(
     assert isinstance(answer, Failure)
     message = msgspec.json.decode(answer.error)["message"]
     assert message == f"The URL of app-fn has {what}; this server calls http, https, ws"
-    assert answer.code == "unsupported_protocol"
     assert not answer.no_retry
     assert http.calls == socket.calls == []
 

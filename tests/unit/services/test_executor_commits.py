@@ -14,7 +14,7 @@ from inngest.backends.memory.engine import MemoryEngineStore
 from inngest.core.errors import StoreDefect, StoreRefused, StoreUnavailable
 from inngest.core.model.history import What
 from inngest.core.model.runs import Item, Queue, Run, RunStatus
-from inngest.core.model.transition import Committed, Record, SaveStep, Transition
+from inngest.core.model.transition import Committed, Effect, Emit, Record, SaveStep, Transition
 from inngest.core.policy import Policy
 from inngest.core.sdk.responses import Answer, Op, Reported, Returned, Step
 from inngest.ports.engine import Take, Work
@@ -75,6 +75,27 @@ async def test_a_run_whose_failure_cannot_be_stored_either_ends_all_the_same(err
         await world.ended(run)
     assert len(world.application.calls) == 1
     assert (await world.engine.stats()).leased == 0
+
+
+@pytest.mark.parametrize("error", ERRORS)
+async def test_a_run_whose_end_may_be_told_by_no_event_is_seen_to_end(error: type[Exception]) -> None:
+    def says_much(transition: Transition) -> bool:
+        return any(isinstance(effect, Emit) or _is_attempt(effect) for effect in transition.effects)
+
+    async def answer(run: Run, item: Item) -> Answer:
+        return _ran("a")
+
+    world = World(Refusing(error, says_much), answer)
+    run = await world.start()
+    async with world.running():
+        await world.ended(run)
+    last = (await world.history())[-1]
+    assert (last.what, last.run, last.outcome) == (What.ENDED, run, RunStatus.FAILED)
+    assert b"its log says why" in (last.value or b"")
+
+
+def _is_attempt(effect: Effect) -> bool:
+    return isinstance(effect, Record) and effect.entry.what is What.ATTEMPT
 
 
 class Forgetful(MemoryEngineStore):

@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 from msgspec import Raw
+from structlog.testing import capture_logs
 
 from inngest.backends.memory.stream import MemoryEventStream
 from inngest.core.errors import StoreDefect, StoreRefused, StoreUnavailable, StoreUnusable
 from inngest.core.model.events import Event
+from inngest.loops import trouble
 from inngest.ports.stream import Letter
 from inngest.services import reader
 from inngest.services.loop import Loop, Stopped
@@ -106,11 +108,12 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Waits are told, and short."""
     waits: list[int] = []
 
-    async def backoff(failures: int) -> None:
+    async def backoff(failures: int, most: float = 0.0) -> None:
         waits.append(failures)
         await asyncio.sleep(0)
 
     monkeypatch.setattr(reader, "backoff", backoff)
+    monkeypatch.setattr(trouble, "backoff", backoff)
     return waits
 
 
@@ -287,10 +290,15 @@ async def test_a_store_that_is_away_is_waited_for(world: World, waits: list[int]
 
     await world.publish(_event("a"), _event("b"))
     world.fails = fails
-    await world.read()
+    with capture_logs() as lines:
+        await world.read()
     assert len(world.got) == 2
     assert waits == [*range(1, 20)]
     assert await world.letters() == []
+    assert [(line["log_level"], line["action"]) for line in lines] == [
+        ("warning", "runner.events"),  # once, however often it is tried
+        ("info", "runner.events"),
+    ]
 
 
 async def test_a_stream_that_is_away_is_waited_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,8 @@ from inngest.core.errors import StoreDefect, StoreUnavailable
 from inngest.core.model.events import INVOKED, Event, decode_event
 from inngest.core.model.functions import Cancel
 from inngest.core.model.runs import Pause, RunStatus
-from inngest.core.policy import PAGE, REMEMBERED
+from inngest.core.policy import MAX_ITEM_FAILURES, PAGE, REMEMBERED
+from inngest.core.timing.times import HOUR
 from inngest.loops.trouble import ERRORS
 from inngest.ports.engine import Page
 from inngest.ports.stream import Entry
@@ -244,3 +245,20 @@ async def test_a_defect_of_the_stream_beside_the_others_ends_no_loop(monkeypatch
         await runner.drain(PATIENCE)
         await running
     assert ERRORS["runner.events"] == 1
+
+
+async def test_an_evicted_run_whose_end_cannot_be_told_ends_all_the_same() -> None:
+    world = await _world()
+    await world.process(world.event())
+    [run] = await world.runs()
+    assert isinstance(world.engine, MemoryEngineStore)
+    world.engine._state.runs[run.id].run.events[0] = b"{"  # a defect, wherever it was
+    await world.process(world.event("app/stop"))
+    for _ in range(MAX_ITEM_FAILURES):
+        await world.fire()
+        world.now += HOUR
+    assert await world.ends() == [(run.id, RunStatus.CANCELLED)]
+    assert await world.engine.run(FN, run.id) is None
+    assert (await world.engine.stats()).runs == 0
+    (letter,) = await world.runtime.stream.letters(limit=9)
+    assert (letter.kind, b"evict" in letter.body) == ("item", True)

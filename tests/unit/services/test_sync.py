@@ -531,6 +531,14 @@ async def test_all_of_it_runs_and_ends_together(
     assert task.cancelled()
 
 
+async def test_with_nothing_to_do_it_waits_for_its_end(syncing: AppSync) -> None:
+    """A service that returns ends its process."""
+    async with running(syncing.run(discover=False, poll_every=None)) as task:
+        for _ in range(20):  # turns of the loop, in which it could end
+            await asyncio.sleep(0)
+        assert not task.done()
+
+
 def test_where_it_looks() -> None:
     ports = default_ports({})
     assert {80, 443, 3000, 3010, 4321, 5000, 5173, 8000, 8080, 8081, 8787, 8888, 8910, 8915} <= set(ports)
