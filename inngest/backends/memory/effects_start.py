@@ -88,6 +88,7 @@ def create_run(store: EngineState, scope: Scope, effect: CreateRun) -> bool:
             return False
         store.claims.put(run.key, 1, scope.now + effect.claim)
     scope.state = store.runs[run.id] = running(run.copy())
+    store.run_order.add(run.id)
     store.notes.run(scope.state.run)
     return True
 

@@ -6,7 +6,7 @@ the store (results of commits, leases, outboxes) until the changes before it are
 
 from __future__ import annotations
 
-import heapq
+import asyncio
 from collections.abc import Callable, Collection, Sequence
 
 from msgspec.structs import replace
@@ -24,6 +24,9 @@ from inngest.core.model.history import History
 from inngest.core.model.runs import Item, Leased, Pause, PauseKind, Queue, Run
 from inngest.core.model.transition import Committed, Lease, Transition
 from inngest.ports.engine import Page, Registered, Stats, Take, Work
+
+_LOOKED_AT = 10_000
+"""Runs in one page, so that nobody else waits long for it."""
 
 
 class MemoryEngineStore:
@@ -215,15 +218,21 @@ class MemoryEngineStore:
         )
 
     async def _page(self, cursor: str, limit: int, wanted: Callable[[RunState], bool]) -> Page[Run]:
-        """By run id, since new ones come at the end."""
+        """By run id, since new ones come at the end; it looks at so many of them, however few it finds."""
+        if cursor:
+            await asyncio.sleep(0)  # others have their turn between pages
         runs = self._state.runs
-        ids = heapq.nsmallest(
-            limit + 1, (id_ for id_, state in runs.items() if id_ > cursor and wanted(state))
-        )
-        more = len(ids) > limit
-        ids = ids[:limit]
-        await self._wake(ids)
-        return Page(found=[runs[id_].run for id_ in ids if id_ in runs], cursor=ids[-1] if more else "")
+        found: list[str] = []
+        for looked, state in enumerate(self._state.run_order.after(cursor, runs)):
+            if len(found) == limit or looked == _LOOKED_AT:
+                break
+            cursor = state.id
+            if wanted(state):
+                found.append(cursor)
+        else:
+            cursor = ""
+        await self._wake(found)
+        return Page(found=[runs[id_].run for id_ in found if id_ in runs], cursor=cursor)
 
     async def item(self, fn: str, job: str) -> Item | None:
         entry = self._state.entries.get(job)

@@ -6,11 +6,11 @@ A page costs what is on it, however many there are.
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from heapq import merge
 from itertools import islice
 
+from inngest.backends.memory.order import Order
 from inngest.core.expr import term_value, value_at
 from inngest.core.model.events import Event
 from inngest.core.model.runs import Pause
@@ -24,35 +24,24 @@ class _Bucket:
 
     def __init__(self) -> None:
         self.pauses: dict[str, Pause] = {}
-        self._order: list[str] | None = None  # sorted; some may be gone
+        self._order = Order()
 
     def add(self, pause: Pause) -> bool:
         """Whether it is new."""
-        order = self._order
-        if order is not None:
-            place = bisect_left(order, pause.id)
-            if place == len(order) or order[place] != pause.id:
-                order.insert(place, pause.id)
         known = pause.id in self.pauses
         self.pauses[pause.id] = pause
+        self._order.add(pause.id)
         return not known
 
     def remove(self, pause_id: str) -> bool:
         """Whether it was there."""
         known = self.pauses.pop(pause_id, None) is not None
-        if self._order is not None and len(self._order) > 2 * len(self.pauses):
-            self._order = None
+        self._order.removed(len(self.pauses))
         return known
 
     def after(self, cursor: str) -> Iterator[Pause]:
         """Those whose ids follow, by id. Not to be gone on with after a change."""
-        order = self._order
-        if order is None:
-            order = self._order = sorted(self.pauses)
-        for place in range(bisect_right(order, cursor), len(order)):
-            pause = self.pauses.get(order[place])
-            if pause is not None:
-                yield pause
+        return self._order.after(cursor, self.pauses)
 
 
 class _Name:

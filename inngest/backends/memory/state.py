@@ -14,6 +14,7 @@ from inngest.backends.memory.boxes import MemoryOutbox
 from inngest.backends.memory.collector import Collector
 from inngest.backends.memory.expiring import Expiring
 from inngest.backends.memory.notes import Notes
+from inngest.backends.memory.order import Order
 from inngest.backends.memory.pauses import PauseIndex
 from inngest.backends.memory.queue import Entry, MemoryQueue, State
 from inngest.backends.memory.seen import Remembered, Seen
@@ -138,6 +139,7 @@ class EngineState:
         self.functions: dict[str, Function] = {}
         self.version = 0
         self.runs: dict[str, RunState] = {}
+        self.run_order = Order()
         self.entries: dict[str, Entry] = {}
         self.claims: Expiring[int] = Expiring()
         self.tats: Expiring[int] = Expiring()
@@ -307,6 +309,7 @@ class EngineState:
     def end_run(self, state: RunState) -> None:
         """The run is over, and all that belongs to it is gone, its leased items excepted."""
         del self.runs[state.id]
+        self.run_order.removed(len(self.runs))
         for pause in state.pauses.values():
             self.pauses.remove(pause)
         for entry in list(state.entries.values()):

@@ -82,7 +82,8 @@ class SqliteEngineStore(MemoryEngineStore):
 
     async def commit(self, transitions: Sequence[Transition], *, take: Take | None = None) -> list[Committed]:
         refuse_unwritable(self._journal.path, transitions)
-        await self._wake(self._touched(transitions))
+        while self._resting.any(touched := self._touched(transitions)):
+            await self._wake(touched)  # meanwhile a lock may have come to another run
         return await super().commit(transitions, take=take)
 
     async def open(self) -> None:
