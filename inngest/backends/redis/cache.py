@@ -10,7 +10,6 @@ from inngest.core.model.transition import Await, CreateRun, SaveStep, Transition
 
 MAX_BYTES = 64 * 1024 * 1024
 """Bytes of events and step results that are kept; one run alone may be larger."""
-_OVERHEAD = 2048
 
 
 class RunCache:
@@ -36,26 +35,22 @@ class RunCache:
         if known is not None:
             if known.revision > run.revision:
                 return
-            self._bytes -= _weight(known)
+            self._bytes -= known.weight()
         self._runs[run.id] = run
         self._runs.move_to_end(run.id)
-        self._bytes += _weight(run)
+        self._bytes += run.weight()
         while self._bytes > self._max_bytes and len(self._runs) > 1:
             _, gone = self._runs.popitem(last=False)
-            self._bytes -= _weight(gone)
+            self._bytes -= gone.weight()
 
     def drop(self, run_id: str) -> None:
         run = self._runs.pop(run_id, None)
         if run is not None:
-            self._bytes -= _weight(run)
+            self._bytes -= run.weight()
 
     def clear(self) -> None:
         self._runs.clear()
         self._bytes = 0
-
-
-def _weight(run: Run) -> int:
-    return run.size + sum(map(len, run.events)) + _OVERHEAD
 
 
 def advanced(run: Run, transition: Transition, won: Sequence[bool]) -> Run:

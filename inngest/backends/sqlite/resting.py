@@ -25,7 +25,6 @@ from inngest.core.model.runs import Run
 AWAKE_BYTES = 16 * 1024 * 1024
 """What the runs that are kept whole may take, about."""
 
-_OVERHEAD = 2048  # of a run in memory, beside its events and step results
 _LOOKED_AT = 64  # runs that may be busy, in one search for those to let go of
 
 _unpack_run = msgspec.msgpack.Decoder(Run).decode
@@ -98,7 +97,7 @@ class Resting:
 
     def _used(self, state: RunState) -> None:
         run = state.run
-        size = run.size + sum(map(len, run.events)) + _OVERHEAD
+        size = run.weight()
         self._bytes += size - self._awake.pop(run.id, 0)
         self._awake[run.id] = size
 

@@ -13,6 +13,8 @@ from hashlib import blake2b
 
 from msgspec import Struct, field
 
+_OVERHEAD = 2048  # bytes of a run in memory, beside its events and step results
+
 UNSET_VERSION = -1
 """Request version of a run whose SDK has not answered yet (wire protocol section 3.1)."""
 
@@ -163,6 +165,10 @@ class Run(Struct, omit_defaults=True, gc=False):
         """Let the pending set be those that have no result yet. Whether there are any."""
         self.pending = {step for step in steps if step not in self.steps}
         return bool(self.pending)
+
+    def weight(self) -> int:
+        """The bytes that it takes in memory, about."""
+        return self.size + sum(map(len, self.events)) + _OVERHEAD
 
     def copy(self) -> Run:
         """A copy whose mutable parts are its own; step values and events are shared, being immutable."""
