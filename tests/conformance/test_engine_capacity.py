@@ -457,6 +457,20 @@ async def test_a_throttle_lets_its_burst_in_at_once(engine: Bench) -> None:
     assert len(fresh) == 1
 
 
+async def test_a_throttle_that_is_made_faster_holds_nobody_by_the_old_period(engine: Bench) -> None:
+    await engine.register(function(throttle=Throttle(limit=1, period=HOUR)))
+    first, second, third = await _runs(engine, 3, _throttled())
+    assert (await engine.one()).item.run == first.id
+    await engine.register(function(throttle=Throttle(limit=1, period=1000)))
+    assert await engine.lease() == []
+    engine.now += 1000
+    assert (await engine.one()).item.run == second.id
+    engine.now += 999
+    assert await engine.lease() == []
+    engine.now += 1
+    assert (await engine.one()).item.run == third.id
+
+
 async def test_throttle_keys_are_separate(engine: Bench) -> None:
     await engine.register(function(throttle=ONE_A_MINUTE))
     for key in "ab":

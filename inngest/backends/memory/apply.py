@@ -8,7 +8,7 @@ from typing import Any, get_args
 from msgspec.structs import replace
 
 from inngest.backends.memory import effects_queue, effects_run, effects_start
-from inngest.backends.memory.queue import UNSETTLED, State
+from inngest.backends.memory.queue import NEVER, State
 from inngest.backends.memory.state import EngineState, RunState, Scope
 from inngest.core.model import transition as t
 from inngest.core.model.runs import CALLS, Kind, Leased
@@ -76,7 +76,7 @@ def _take(store: EngineState, scope: Scope, take: Take, lease: t.Lease | None) -
     entry = scope.last
     if entry is None or entry.state != State.READY or entry.item.kind not in CALLS:
         return None
-    if not store.queue.lease_next(entry, scope.now, UNSETTLED, (take.worker, 0)):
+    if not store.queue.lease_next(entry, scope.now, NEVER, (take.worker, 0)):
         return None
     store.stamp(entry)
     state = scope.state

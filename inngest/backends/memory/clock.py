@@ -11,6 +11,11 @@ def wall_clock() -> int:
     return time.time_ns() // 1_000_000
 
 
+def elapsed() -> int:
+    """Milliseconds that pass, whatever the wall clock is set to."""
+    return time.monotonic_ns() // 1_000_000
+
+
 class SteadyClock:
     """Unix epoch milliseconds that never go back, whatever ``source`` says."""
 

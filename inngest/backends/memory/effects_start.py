@@ -60,11 +60,10 @@ def unclaimed(store: EngineState, scope: Scope, effect: Unclaimed) -> bool:
 
 def admit(store: EngineState, scope: Scope, effect: Admit) -> bool:
     admission = gcra.admit(effect.params, store.tats.get(effect.key, scope.now), scope.now * _US)
-    if admission.tat is None:
-        return False
-    store.tats.expire(scope.now)
-    store.tats.put(effect.key, admission.tat, admission.tat // _US + 1)
-    return True
+    if admission.tat is not None:
+        store.tats.expire(scope.now)
+        store.tats.put(effect.key, admission.tat, admission.tat // _US + 1)
+    return admission.admitted
 
 
 def take_lock(store: EngineState, scope: Scope, effect: TakeLock) -> bool:

@@ -13,9 +13,9 @@ from msgspec.structs import replace
 
 from inngest.backends.memory.apply import apply
 from inngest.backends.memory.boxes import MemoryOutbox, wait_for
-from inngest.backends.memory.clock import wall_clock
+from inngest.backends.memory.clock import elapsed, wall_clock
 from inngest.backends.memory.notes import NoNotes, Notes
-from inngest.backends.memory.queue import UNSETTLED, State
+from inngest.backends.memory.queue import NEVER, State
 from inngest.backends.memory.state import EngineState, RunState
 from inngest.core.model.cancellations import Cancellation
 from inngest.core.model.events import Event
@@ -32,13 +32,17 @@ _LOOKED_AT = 10_000
 class MemoryEngineStore:
     """See `inngest.ports.engine.EngineStore`.
 
+    Leases and signs of life go by what time has passed, not by the wall clock: who sets that takes no work
+    from those who are at it.
+
     Args:
-        clock: the store's time, in ms.
+        clock: the store's time, in ms. What replaces the wall clock tells what time has passed, too.
 
     """
 
     def __init__(self, clock: Callable[[], int] = wall_clock, *, notes: Notes | None = None) -> None:
         self._clock = clock
+        self._elapsed = elapsed if clock is wall_clock else clock
         self._state = EngineState(notes if notes is not None else NoNotes(), self._settle, clock)
         self._signs: dict[str, int] = {}  # until when each worker is known to be alive
 
@@ -117,11 +121,11 @@ class MemoryEngineStore:
 
     def _hand_out(self, leased: Sequence[Leased], ms: int) -> None:
         """Leases count from when they are durable, however long that took."""
-        until = self._clock() + ms
+        until = self._elapsed() + ms
         for one in leased:
             entry = self._state.entries.get(one.item.job)
             if entry is not None and entry.item.epoch == one.item.epoch and entry.state == State.LEASED:
-                entry.until = until if entry.until == UNSETTLED else max(entry.until, until)
+                entry.until = until if entry.until == NEVER else max(entry.until, until)
 
     # -- the queue --
 
@@ -131,7 +135,7 @@ class MemoryEngineStore:
         store = self._state
         store.ready[queue].clear()
         now = self._clock()
-        for entry in store.queue.expired(now):
+        for entry in store.queue.expired(self._elapsed()):
             store.unlease(entry, now)
         leased: list[Leased] = []
         if again:
@@ -140,7 +144,7 @@ class MemoryEngineStore:
                     store.unlease(entry, now)
                 else:
                     leased.append(Leased(item=store.complete_item(entry.item), run=None))
-        for entry in store.queue.lease(queue, limit - len(leased), now, UNSETTLED, (worker, request)):
+        for entry in store.queue.lease(queue, limit - len(leased), now, NEVER, (worker, request)):
             item = entry.item
             store.stamp(entry)
             if store.close_collector(item.job):
@@ -154,11 +158,8 @@ class MemoryEngineStore:
             await self._settle()
         finally:
             self._hand_out(leased, ms)
-        next_due = store.queue.next_due(queue)
-        return Work(
-            items=handed,
-            next_in=max(next_due - self._clock(), 0) / 1000 if next_due is not None else None,
-        )
+        waits = store.queue.waits(queue, self._clock(), self._elapsed())
+        return Work(items=handed, next_in=waits / 1000 if waits is not None else None)
 
     def _join(self, leased: Leased) -> bool:
         """Bring an item and its run together. False if there is no such run any more."""
@@ -171,12 +172,12 @@ class MemoryEngineStore:
 
     async def extend(self, leases: Sequence[Lease], ms: int) -> list[Lease]:
         lost = []
-        until = self._clock() + ms
+        until = self._elapsed() + ms
         for lease in leases:
             entry = self._state.leased(lease)
             if entry is None:
                 lost.append(lease)
-            elif entry.until != UNSETTLED:
+            elif entry.until != NEVER:
                 entry.until = max(entry.until, until)
         return lost
 
@@ -188,15 +189,15 @@ class MemoryEngineStore:
                 self._state.unlease(entry, now)
 
     async def alive(self, worker: str, ms: int) -> None:
-        now = self._clock()
+        passed = self._elapsed()
         if ms:
-            self._signs[worker] = now + ms
+            self._signs[worker] = passed + ms
         else:
             self._signs.pop(worker, None)
-        for silent in [name for name, until in self._signs.items() if until <= now]:
+        for silent in [name for name, until in self._signs.items() if until <= passed]:
             del self._signs[silent]
             for entry in self._state.queue.held_by_worker(silent):
-                self._state.unlease(entry, now)
+                self._state.unlease(entry, self._clock())
 
     async def wait(self, queue: Queue, seconds: float) -> None:
         await wait_for(self._state.ready[queue], seconds)

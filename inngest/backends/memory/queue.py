@@ -7,6 +7,8 @@ entry's.
 A partition that has ready entries is either in its queue's ring, where each lease takes one entry and goes on
 to the next partition, or *parked*: by a cell without capacity, which wakes its parked partitions in score
 order as capacity returns, or by a throttle, until a given time. Nothing polls.
+
+Times are the store's, but for ``passed`` and what leases go by: ms that have passed, which nobody sets.
 """
 
 from __future__ import annotations
@@ -25,8 +27,8 @@ _US = 1000
 SWEEP = 1000
 """How often (ms) leases are checked for having run out."""
 
-UNSETTLED = 1 << 62
-"""Until when a lease goes that is not handed out yet, since it is not durable."""
+NEVER = 1 << 62
+"""No time is later. A lease that is not handed out yet, since it is not durable, goes until then."""
 
 Holder = tuple[str, int]
 """Who leased an item: the worker, and the number of its request."""
@@ -127,6 +129,7 @@ class MemoryQueue:
         self._dead: dict[Queue, int] = dict.fromkeys(Queue, 0)
         self._leased: set[Entry] = set()
         self._sweep = 0
+        self._latest = 0
         self.tats: Expiring[int] = Expiring()
         self._mark = 0
 
@@ -306,6 +309,7 @@ class MemoryQueue:
         if admission.tat is not None:
             self.tats.expire(now)
             self.tats.put(key, admission.tat, admission.tat // _US + 1)
+        if admission.admitted:
             return True
         self._mark += 1
         part.ticket, part.waits_for = self._mark, None
@@ -395,18 +399,27 @@ class MemoryQueue:
                 self._ready(entry)
             else:
                 self._dead[queue] -= 1
-        wakes = self._wakes[queue]
-        while wakes and wakes[0][0] <= now:
+        if now < self._latest:
+            for each in Queue:
+                self._try_again(
+                    self._wakes[each], NEVER
+                )  # by the clock as it was they would wait for too long
+        self._latest = now
+        self._try_again(self._wakes[queue], now)
+
+    def _try_again(self, wakes: list[tuple[int, int, Part]], until: int) -> None:
+        """Those whom a throttle lets wait no longer than until then."""
+        while wakes and wakes[0][0] <= until:
             _, ticket, part = heapq.heappop(wakes)
             if part.ticket == ticket:
                 self._unpark(part)
 
-    def expired(self, now: int) -> list[Entry]:
+    def expired(self, passed: int) -> list[Entry]:
         """Entries whose lease has run out, in a set order; looked for once in `SWEEP`."""
-        if now < self._sweep:
+        if passed < self._sweep:
             return []
-        self._sweep = now + SWEEP
-        over = [entry for entry in self._leased if entry.until <= now]
+        self._sweep = passed + SWEEP
+        over = [entry for entry in self._leased if entry.until <= passed]
         return sorted(over, key=lambda entry: (entry.until, entry.item.fn, entry.item.job))
 
     def held_by(self, holder: Holder, queue: Queue) -> list[Entry]:
@@ -416,7 +429,7 @@ class MemoryQueue:
 
     def held_by_worker(self, worker: str) -> list[Entry]:
         """What a worker has leased, in a set order, but for what is not handed out yet."""
-        found = [each for each in self._leased if each.holder[0] == worker and each.until != UNSETTLED]
+        found = [each for each in self._leased if each.holder[0] == worker and each.until != NEVER]
         return sorted(found, key=lambda entry: (entry.until, entry.item.fn, entry.item.job))
 
     def unlease(self, entry: Entry, now: int) -> None:
@@ -429,8 +442,8 @@ class MemoryQueue:
             entry.item.partition = entry.part.definition.id
         self.put(entry, now)
 
-    def next_due(self, queue: Queue) -> int | None:
-        """The earliest time at which something may become ready by itself."""
+    def waits(self, queue: Queue, now: int, passed: int) -> int | None:
+        """In how many ms, at the earliest, something may become ready by itself."""
         timers = self._timers[queue]
         while timers and (timers[0][2].mark != timers[0][1] or timers[0][2].state != State.TIMER):
             heapq.heappop(timers)
@@ -438,10 +451,10 @@ class MemoryQueue:
         wakes = self._wakes[queue]
         while wakes and wakes[0][2].ticket != wakes[0][1]:
             heapq.heappop(wakes)
-        times = [heap[0][0] for heap in (timers, wakes) if heap]
+        times = [heap[0][0] - now for heap in (timers, wakes) if heap]
         if self._leased:
-            times.append(self._sweep)
-        return min(times) if times else None
+            times.append(self._sweep - passed)
+        return max(min(times), 0) if times else None
 
     def has_ready(self, queue: Queue) -> bool:
         return bool(self._ring[queue])

@@ -250,6 +250,7 @@ class EngineState:
         if self.is_over(item):
             self.forget(entry, remember=False)
         else:
+            item.due = min(item.due, now)  # it was due, whatever the clock has been set to since
             self.queue.unlease(entry, now)
 
     def stamp(self, entry: Entry) -> None:

@@ -34,7 +34,7 @@ class Admission(NamedTuple):
     admitted: bool
 
     tat: int | None
-    """The TAT to store if admitted, worthless and to be forgotten once it has passed; None if refused."""
+    """The TAT to store, worthless and to be forgotten once it has passed; None if what is stored stays."""
 
     retry_at: int
     """The first instant at which this is admitted; not after now if it was."""
@@ -61,12 +61,17 @@ def rate_limit(limit: int, period_ms: int) -> Gcra:
 
 
 def admit(params: Gcra, tat: int | None, now: int) -> Admission:
-    """Whether one more is admitted at ``now``, given the stored ``tat`` (None for a key at rest)."""
-    new_tat = (now if tat is None or tat < now else tat) + params.emission
-    retry_at = new_tat - params.tolerance
+    """Whether one more is admitted at ``now``, given the stored ``tat`` (None for a key at rest).
+
+    No admission before now, under these parameters, stores a TAT beyond ``now + tolerance``. One that is
+    beyond comes from a slower limit, or from a clock that was set back, and is brought down to that.
+    """
+    stored = tat or 0
+    tat = min(max(now, stored), now + params.tolerance)
+    retry_at = tat + params.emission - params.tolerance
     if now >= retry_at:
-        return Admission(admitted=True, tat=new_tat, retry_at=retry_at)
-    return Admission(admitted=False, tat=None, retry_at=retry_at)
+        return Admission(admitted=True, tat=tat + params.emission, retry_at=retry_at)
+    return Admission(admitted=False, tat=tat if tat < stored else None, retry_at=retry_at)
 
 
 def _parameters(limit: int, period_ms: int, *, at_once: int) -> Gcra:

@@ -88,7 +88,7 @@ def _dead_too_soon(real: Any) -> Any:
 @_mutation("the reply to a lost request is given to whoever asks", queue.MemoryQueue, "held_by")
 def _anyones_reply(real: Any) -> Any:
     def broken(self: Any, holder: Any, which: Any) -> Any:
-        return [each for each in self._leased if each.part.queue is which and each.until < queue.UNSETTLED]
+        return [each for each in self._leased if each.part.queue is which and each.until < queue.NEVER]
 
     return broken
 

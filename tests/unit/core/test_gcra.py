@@ -72,6 +72,15 @@ def test_a_refusal_says_when() -> None:
     assert admit(params, first.tat, refused.retry_at).admitted
 
 
+def test_what_a_slower_limit_has_stored_holds_up_no_longer_than_this_one() -> None:
+    slow, fast = throttle(1, 3_600_000), throttle(2, 2_000)
+    stored = admit(slow, None, NOW).tat
+    refused = admit(fast, stored, NOW)
+    assert refused == (False, NOW + 2 * SECOND, NOW + SECOND)
+    assert admit(fast, refused.tat, NOW + SECOND - 1) == (False, None, NOW + SECOND)
+    assert admit(fast, refused.tat, NOW + SECOND).admitted
+
+
 PARAMS = st.builds(throttle, st.integers(1, 50), st.integers(1, 10_000), st.integers(0, 20))
 
 

@@ -150,6 +150,13 @@ async def test_an_event_of_the_future_starts_then() -> None:
     assert (item.due, item.score) == (NOW + 60_000, NOW + 60_000)
 
 
+async def test_an_event_that_a_clock_ahead_has_accepted_starts_now() -> None:
+    rig = Rig()
+    await rig.start(event(at=NOW + 60_000))
+    (item,) = (await rig.items()).values()
+    assert (item.due, item.score) == (NOW, NOW)
+
+
 async def test_an_event_of_the_past_starts_now() -> None:
     rig = Rig()
     await rig.start(event(ts=NOW - 60_000))

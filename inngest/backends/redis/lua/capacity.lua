@@ -175,15 +175,21 @@ local function park(item, cell)
   pass_on(item, cell[1])
 end
 
--- The generic cell rate algorithm in microseconds: the new arrival time to store, or nil and when to retry.
+-- The generic cell rate algorithm in microseconds (see `core/timing/gcra.py`): whether one more is admitted, and when
+-- to try again.
 local function admit(key, emission, tolerance)
   local us = NOW * 1000
-  local tat = math.max(tonumber(call('GET', key) or nil) or 0, us) + emission
-  if us < tat - tolerance then
-    return nil, tat - tolerance
+  local stored = tonumber(call('GET', key) or nil) or 0
+  local tat = math.min(math.max(stored, us), us + tolerance)
+  local retry = tat + emission - tolerance
+  local admitted = us >= retry
+  if admitted then
+    tat = tat + emission
   end
-  remember(key, text(tat), math.ceil(tat / 1000) - NOW)
-  return tat
+  if admitted or tat < stored then
+    remember(key, text(tat), math.ceil(tat / 1000) - NOW)
+  end
+  return admitted, retry
 end
 
 local function pass_throttle(item)
@@ -191,8 +197,8 @@ local function pass_throttle(item)
   if limits.emission < 0 then
     return true
   end
-  local tat, retry = admit(of(item.fn) .. 'throttle:' .. item.def[3], limits.emission, limits.tolerance)
-  if tat then
+  local admitted, retry = admit(of(item.fn) .. 'throttle:' .. item.def[3], limits.emission, limits.tolerance)
+  if admitted then
     return true
   end
   local member = next_mark() .. item.fn .. '|' .. item.pid

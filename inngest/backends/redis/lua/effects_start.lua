@@ -62,7 +62,7 @@ function effects.unclaimed(key)
 end
 
 function effects.admit(key, emission, tolerance)
-  return admit(TAG .. 'rate:' .. key, emission, tolerance) ~= nil
+  return (admit(TAG .. 'rate:' .. key, emission, tolerance))
 end
 
 -- The value of a lock: the run that holds it, a space, and when that run's event arrived.
