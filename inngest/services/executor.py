@@ -63,6 +63,7 @@ class Executor:
         self._capacity = capacity
         self._observe = observe
         self._working: dict[asyncio.Task[None], Lease] = {}
+        self._committing: set[asyncio.Task[None]] = set()
         self._room = asyncio.Event()
         self._loop = Loop("executor.lease", self._round)
         self._ended = asyncio.Event()
@@ -141,8 +142,11 @@ class Executor:
         if not leases:
             return
         lost = await self._engine.extend(leases, LEASE)
-        held = self._held()
-        lost = [lease for lease in lost if lease in held]  # else it was completed meanwhile
+        # A commit under way may have given the lease up, though it is not durable yet; else it tells itself.
+        held = [
+            lease for task, lease in self._working.items() if not task.done() and task not in self._committing
+        ]
+        lost = [lease for lease in lost if lease in held]
         self.counts.lost += len(lost)
         for lease in lost:
             # The call goes on, since the application works on it; its result will be refused as stale.
@@ -180,7 +184,11 @@ class Executor:
                     exc_info=error,
                 )
                 transition = self._defect(current)
-            current = await self._commit(current, transition)
+            self._committing.add(task)
+            try:
+                current = await self._commit(current, transition)
+            finally:
+                self._committing.discard(task)
             if current is not None and self._loop.stopping:
                 await self._hand_back([lease_of(current.item)])
                 return

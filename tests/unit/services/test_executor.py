@@ -42,8 +42,17 @@ class SlowStore(MemoryEngineStore):
         return lost
 
 
-async def test_a_lease_whose_work_was_done_meanwhile_is_not_lost() -> None:
-    engine = SlowStore()
+class SlowDisk(SlowStore):
+    """What ends the run is not durable until the heartbeat has been answered."""
+
+    async def _settle(self) -> None:
+        if self.asked.is_set():
+            await self.lost
+
+
+@pytest.mark.parametrize("slow", [SlowStore, SlowDisk])
+async def test_a_lease_whose_work_was_done_meanwhile_is_not_lost(slow: type[SlowStore]) -> None:
+    engine = slow()
 
     async def answer(run: Run, item: Item) -> Answer:
         await engine.asked.wait()
