@@ -31,7 +31,7 @@ class _Closable(Protocol):
 Clock = Callable[[], int]
 S = TypeVar("S", bound=_Closable)
 
-STARTING = 30
+STARTING = 60
 """Seconds that a server may take to answer."""
 
 

@@ -17,7 +17,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-STARTING = 30
+STARTING = 60
 SAFE = {"appendonly": "yes", "appendfsync": "no"}
 
 

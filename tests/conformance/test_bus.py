@@ -18,7 +18,7 @@ from inngest.core.errors import NobodyListens, RequestFailed, StoreRefused, Stor
 from inngest.core.policy import BUS_ANSWERS, BUS_BODY, BUS_BYTES, BUS_MESSAGES
 from inngest.ports.bus import Bus, Gap, Message, Subscription
 
-PATIENCE = 20
+PATIENCE = 60
 
 
 class Place:

@@ -382,10 +382,10 @@ async def test_all_that_wait_are_woken_or_the_work_is_not_lost(engine: Bench) ->
     workers = [asyncio.create_task(worker()) for _ in range(2)]
     await asyncio.sleep(0.01)
     await _due(engine, "a", run=run)
-    done, rest = await asyncio.wait(workers, timeout=10, return_when=asyncio.FIRST_COMPLETED)
+    done, rest = await asyncio.wait(workers, timeout=60, return_when=asyncio.FIRST_COMPLETED)
     assert len(done) == 1
     await _due(engine, "b", run=run)
-    await asyncio.wait_for(asyncio.gather(*rest), 10)
+    await asyncio.wait_for(asyncio.gather(*rest), 60)
 
 
 # -- the continuation --

@@ -16,7 +16,7 @@ from inngest.backends.redis.link import Link
 from inngest.core.errors import StoreUnavailable, StoreUnusable
 from inngest.ports.bus import Gap, Message
 
-PATIENCE = 20
+PATIENCE = 60
 
 
 @pytest.fixture

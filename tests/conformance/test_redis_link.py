@@ -18,7 +18,7 @@ from inngest.backends.redis.link import Link, call
 from inngest.backends.redis.scripts import COMMIT, LEASE, RUN, SCRIPTS, STREAM_BACKLOG
 from inngest.core.errors import StoreDefect, StoreError, StoreRefused, StoreUnavailable, StoreUnusable
 
-PATIENCE = 20
+PATIENCE = 60
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from inngest.backends.redis.stream import RedisEventStream
 from inngest.core.errors import StoreUnavailable
 from inngest.core.model.runs import Queue
 
-PATIENCE = 20
+PATIENCE = 60
 
 
 @pytest.fixture

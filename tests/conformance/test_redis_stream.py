@@ -63,7 +63,7 @@ def _event(n: int) -> bytes:
 
 
 async def _fetch(stream: RedisEventStream, group: str = "runner", limit: int = 100) -> Delivery:
-    delivery = await stream.fetch(group, limit, 20)
+    delivery = await stream.fetch(group, limit, 60)
     assert delivery is not None
     return delivery
 
@@ -73,7 +73,7 @@ def _names(delivery: Delivery) -> list[str]:
 
 
 async def _until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.01)
 
@@ -89,7 +89,7 @@ async def test_who_dies_is_succeeded(opened: Open) -> None:
     assert _names(await waiting) == ["c"]
     waiting = asyncio.create_task(_fetch(survivor))
     await kill(dying)
-    assert _names(await asyncio.wait_for(waiting, 20)) == ["a", "b"]
+    assert _names(await asyncio.wait_for(waiting, 60)) == ["a", "b"]
 
 
 async def test_more_than_a_delivery_is_taken_over(opened: Open) -> None:

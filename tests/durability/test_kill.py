@@ -138,7 +138,7 @@ async def app(rng: random.Random) -> AsyncIterator[StubApp]:
 
 @pytest.fixture
 async def session() -> AsyncIterator[ClientSession]:
-    async with ClientSession(timeout=ClientTimeout(total=10)) as session:
+    async with ClientSession(timeout=ClientTimeout(total=60)) as session:
         yield session
 
 

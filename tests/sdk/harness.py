@@ -25,7 +25,7 @@ from environments import ROOT, Program
 T = TypeVar("T")
 
 ENDED = frozenset({"Completed", "Failed", "Cancelled", "Skipped"})
-PATIENCE = 30.0
+PATIENCE = 90.0
 """Seconds after which a condition that did not come true fails the test; never a measure of speed."""
 
 

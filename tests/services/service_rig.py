@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from processes import ALL, Redis, Server
 
-PATIENCE_SECONDS = 45
+PATIENCE_SECONDS = 90
 
 
 async def until(condition: Callable[[], Any], what: str) -> None:

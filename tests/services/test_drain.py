@@ -203,7 +203,7 @@ async def test_a_runner_whose_store_is_gone_stops_and_acknowledges_nothing(world
     world.store.down = True
     running = asyncio.create_task(world.runner.run())
     await publish(world.stream, world.event())
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         while not world.runner.counts.lag.total:
             await asyncio.sleep(0.005)
     await asyncio.wait_for(world.runner.drain(30), 30)

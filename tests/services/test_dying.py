@@ -36,7 +36,8 @@ def settings(folder: Path) -> Settings:
 
 
 PARTS = [
-    "core-api", "backends", "registry", "indexer", "janitor", "runner", "gate", "executor", "sync",
+    "sync-client", "core-api", "backends", "registry", "indexer", "predecessor", "janitor", "runner", "gate",
+    "executor", "sync",
 ]  # fmt: skip
 
 
@@ -93,7 +94,7 @@ async def world(mortal: str, folder: Path) -> AsyncIterator[tuple[World, asyncio
     made = World(settings(folder), mortal)
     running = asyncio.create_task(made.supervisor.run())
     try:
-        await asyncio.wait_for(made.serving.wait(), 30)
+        await asyncio.wait_for(made.serving.wait(), 60)
         yield made, running
     finally:
         made.supervisor.stop()
@@ -113,7 +114,7 @@ async def test_the_others_stop_when_one_fails_and_the_step_under_way_ends(
         await made.send(EVENT)
         await until(app.called.is_set, "the step is called")
         made.mortal.dies.set()
-        await asyncio.wait_for(made.executor.stopping.wait(), 30)
+        await asyncio.wait_for(made.executor.stopping.wait(), 60)
         app.go.set()
         assert await asyncio.wait_for(running, 60) == 1
 

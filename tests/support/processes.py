@@ -17,7 +17,7 @@ from typing import Any
 
 from aiohttp import ClientError, ClientSession
 
-START_SECONDS = 30
+START_SECONDS = 60
 END_SECONDS = 60
 
 

@@ -13,7 +13,7 @@ from inngest.backends.redis.bell import Bell
 
 QUEUE, NEWS = "queue", "news"
 LONG = 600.0
-PATIENCE = 20
+PATIENCE = 60
 
 
 class Waiting:

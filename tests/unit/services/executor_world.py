@@ -19,7 +19,7 @@ from inngest.ports.driver import GatewayReply
 from inngest.ports.engine import EngineStore
 from inngest.services.executor import Executor
 
-PATIENCE = 30
+PATIENCE = 60
 
 
 class Application:

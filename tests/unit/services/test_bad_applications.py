@@ -35,7 +35,7 @@ from inngest.services.registry import RegistryCache
 from inngest.services.runner import Runner
 from inngest.services.runtime import Runtime
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 FN = function_uuid("shop", "shop-order")
 
 

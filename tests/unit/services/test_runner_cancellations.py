@@ -22,7 +22,7 @@ from inngest.ports.engine import Page
 from inngest.ports.stream import Entry
 from inngest.services.runner import Runner
 
-PATIENCE = 30
+PATIENCE = 60
 
 
 async def _world(*, condition: str = "") -> World:

@@ -17,7 +17,7 @@ from inngest.core.timing.times import HOUR, MINUTE
 from inngest.services.runner import Runner
 
 APP_ID = "6ba7b810-9dad-11d1-80b4-00c04fd430c8"
-PATIENCE = 30
+PATIENCE = 60
 
 
 def _fn(*crons: str, id: str = "fn") -> Function:  # noqa: A002

@@ -33,7 +33,7 @@ BODIES: dict[str, dict[str, Any]] = json.loads(
 LINES = ["py", "go", "ts3", "ts4"]
 NOW = 1_700_000_000_000
 KEY = "signkey-test-0123456789abcdef"
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 async def eventually(condition: Callable[[], bool]) -> None:
