@@ -31,10 +31,11 @@ class Damage:
         try:
             return decode(raw)
         except Exception as error:  # noqa: BLE001 -- whatever it is, it is of this record alone
-            self._met(what, key, error)
+            self.met(what, key, error)
             return None
 
-    def _met(self, what: str, key: str, error: Exception) -> None:
+    def met(self, what: str, key: str, error: Exception) -> None:
+        """Such a record was met, for this reason."""
         with self._lock:
             self.count += 1
             if (what, key) in self._told:

@@ -51,7 +51,9 @@ class SqliteEngineStore(MemoryEngineStore):
         self._notes.state = state
         self._notes.written = self._resting.written
         self._maps: dict[str, Followed[Any]] = {
-            name: Followed(name, self._ledger) for name in ("claims", "rates", "throttles")
+            "claims": Followed("claims", self._ledger),
+            "rates": Followed("rates", self._ledger, int),
+            "throttles": Followed("throttles", self._ledger, int),
         }
         state.claims = self._maps["claims"]
         state.tats = self._maps["rates"]
@@ -98,9 +100,9 @@ class SqliteEngineStore(MemoryEngineStore):
     def _load(self, db: sqlite3.Connection) -> Loader:
         (boots,) = db.execute("SELECT value FROM meta WHERE key = 'boots'").fetchone()
         self._state.epoch_base = (boots - 1) * EPOCHS_PER_BOOT
-        self._ledger.load(db, self._maps)
-        self._book.load(db, self._state.seen)
-        loader = Loader(db, self._state, self._notes)
+        self._ledger.load(db, self._maps, self._damage)
+        self._book.load(db, self._state.seen, self._damage)
+        loader = Loader(db, self._state, self._notes, self._damage)
         loader.load()
         return loader
 

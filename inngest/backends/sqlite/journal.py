@@ -191,13 +191,13 @@ class Journal:
         """Let ``work`` read the file, in the file's thread; before anything is noted.
 
         Raises:
-            StoreUnusable: the file is damaged.
+            StoreUnusable: the file is damaged. What else ``work`` raises says nothing of the file.
 
         """
         db = self._connection()
         try:
             return await self._in_thread(lambda: work(db))
-        except Exception as error:
+        except sqlite3.Error as error:
             raise StoreUnusable(f"{self.path}: {described(error)}", system=str(self.path)) from error
 
     async def look(self, work: Callable[[sqlite3.Connection], T]) -> T:
@@ -206,14 +206,14 @@ class Journal:
 
         Raises:
             StoreUnavailable: the file is not open.
-            StoreUnusable: it is damaged.
+            StoreUnusable: it is damaged. What else ``work`` raises says nothing of the file.
 
         """
         async with self._turn:
             db = self._connection()
             try:
                 return work(db)
-            except Exception as error:
+            except sqlite3.Error as error:
                 raise StoreUnusable(f"{self.path}: {described(error)}", system=str(self.path)) from error
 
     def _connection(self) -> sqlite3.Connection:

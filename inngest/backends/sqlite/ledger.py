@@ -6,10 +6,12 @@ import heapq
 import sqlite3
 from collections import deque
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
 
+from inngest.backends.damage import Damage
 from inngest.backends.memory.expiring import Expiring
 from inngest.backends.memory.seen import Seen
 from inngest.backends.sqlite.journal import Journal, Statement
@@ -24,11 +26,12 @@ V = TypeVar("V")
 class Followed(Expiring[V]):
     """An `Expiring` that tells what is put into it; it outlives by itself."""
 
-    __slots__ = ("_ledger", "_name")
+    __slots__ = ("_kind", "_ledger", "_name")
 
-    def __init__(self, name: str, ledger: Ledger) -> None:
+    def __init__(self, name: str, ledger: Ledger, kind: type = object) -> None:
         super().__init__()
         self._name = name
+        self._kind = kind
         self._ledger = ledger
 
     def put(self, key: str, value: V, until: int) -> None:
@@ -44,6 +47,9 @@ class Followed(Expiring[V]):
         super().expire(now)
 
     def restore(self, key: str, value: V, until: int) -> None:
+        """Raises TypeError if it can be no value of this map."""
+        if value is not None and not isinstance(value, self._kind):
+            raise TypeError(f"{self._name} have no {type(value).__name__}")
         super().put(key, value, until)
 
 
@@ -73,14 +79,15 @@ class Ledger:
         if over:
             yield "DELETE FROM expiring WHERE seq = ?", over
 
-    def load(self, db: sqlite3.Connection, maps: dict[str, Followed[Any]]) -> None:
+    def load(self, db: sqlite3.Connection, maps: dict[str, Followed[Any]], damage: Damage) -> None:
+        """A row that cannot be read goes with the first that is over."""
         for seq, body in db.execute("SELECT seq, body FROM expiring ORDER BY seq"):
-            entries = _unpack_entries(body)
+            entries = damage.read("limits and keys", str(seq), _unpack_entries, body) or []
             self._last = seq
-            heapq.heappush(self._rows, (max(until for _, _, _, until in entries), seq))
+            heapq.heappush(self._rows, (max((until for _, _, _, until in entries), default=0), seq))
             for name, key, value, until in entries:
                 if name in maps:  # else of an earlier release, and not needed any more
-                    maps[name].restore(key, value, until)
+                    damage.read(name, key, partial(maps[name].restore, key, until=until), value)
 
 
 class FollowedSeen(Seen):
@@ -134,11 +141,12 @@ class SeenBook:
         if over:
             yield "DELETE FROM seen WHERE seq = ?", over
 
-    def load(self, db: sqlite3.Connection, seen: dict[str, Seen]) -> None:
+    def load(self, db: sqlite3.Connection, seen: dict[str, Seen], damage: Damage) -> None:
+        """A row that cannot be read goes with the first that is not needed any more."""
         for seq, body in db.execute("SELECT seq, body FROM seen ORDER BY seq"):
-            entries = _unpack_seen(body)
+            entries = damage.read("what was decided on", str(seq), _unpack_seen, body) or []
             self._last = seq
-            self._rows.append((max(at for _, _, at in entries), seq))
+            self._rows.append((max((at for _, _, at in entries), default=0), seq))
             for fn, key, at in entries:
                 known = seen.get(fn)
                 if not isinstance(known, FollowedSeen):

@@ -1,17 +1,34 @@
-"""Reading the state of an engine store back from its file."""
+"""Reading the state of an engine store back from its file.
+
+A record that cannot be read is left out and told of; it stays in the file. What it leaves behind is found
+like anything else that was lost: a run that nothing moves is called again, or ends.
+"""
 
 from __future__ import annotations
 
 import sqlite3
-from functools import lru_cache
+from functools import lru_cache, partial
 from operator import attrgetter
+from typing import Any
 
 import msgspec
 
+from inngest.backends.damage import Damage
 from inngest.backends.memory.collector import Collector
 from inngest.backends.memory.state import EngineState, RunState
-from inngest.backends.sqlite.notes import SqliteNotes, after
-from inngest.backends.sqlite.rows import BODY, EVENT, HEAD, ITEM, STEP, Head, OpenPause, Place, QueuedItem
+from inngest.backends.sqlite.notes import SqliteNotes, after, event_keys
+from inngest.backends.sqlite.rows import (
+    BODY,
+    EVENT,
+    HEAD,
+    ITEM,
+    PAUSE,
+    STEP,
+    Head,
+    OpenPause,
+    Place,
+    QueuedItem,
+)
 from inngest.core.model.cancellations import Cancellation
 from inngest.core.model.functions import App, Function
 from inngest.core.model.history import History, decode_history
@@ -37,18 +54,23 @@ WHERE kind <> {STEP} AND (kind <> {ITEM} OR value IS NOT NULL) ORDER BY run, kin
 
 _BODY = f"SELECT value FROM state WHERE run = ? AND kind = {BODY}"  # noqa: S608
 
+_json = msgspec.json.Decoder(msgspec.Raw).decode
 _decode_collected = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
 class Loader:
-    """Fills an empty state. Raises `sqlite3.Error` and `msgspec.MsgspecError` for a damaged file."""
+    """Fills an empty state. Raises `sqlite3.Error` if it is the file that is damaged, and not a record."""
 
-    def __init__(self, db: sqlite3.Connection, state: EngineState, notes: SqliteNotes) -> None:
+    def __init__(
+        self, db: sqlite3.Connection, state: EngineState, notes: SqliteNotes, damage: Damage
+    ) -> None:
         self._db = db
         self._state = state
         self._notes = notes
+        self._damage = damage
         self._items: list[Item] = []
         self._locks: list[str] = []
+        self._thinned: list[tuple[Collector, int, list[str]]] = []
         self._words: dict[str, str] = {}
         self._known_partitions = lru_cache(maxsize=1024)(self._partitions)
 
@@ -58,57 +80,97 @@ class Loader:
             self._notes.item_gone(item, remember=False)
         for key in self._locks:
             self._notes.lock(key, None)
+        for collector, given, keys in self._thinned:
+            self._notes.renumbered(collector, given, keys)
 
     def load(self) -> None:
-        db, state = self._db, self._state
-        meta = dict(db.execute("SELECT key, value FROM meta"))
+        db, state, read = self._db, self._state, self._damage.read
+        meta = self._numbers("meta")
         state.version = meta.get("registry", 0)
-        for (body,) in db.execute("SELECT body FROM apps"):
-            app = _unpack_app(body)
-            state.apps[app.id] = app
-        for (body,) in db.execute("SELECT body FROM functions"):
-            fn = _unpack_function(body)
-            state.functions[fn.id] = fn
-        state.crons_version.update(db.execute("SELECT key, value FROM crons"))
-        for (body,) in db.execute("SELECT value FROM cancellations"):
-            cancellation = _unpack_cancellation(body)
-            state.cancellations[cancellation.id] = cancellation
+        for key, body in db.execute("SELECT id, body FROM apps"):
+            if (app := read("app", key, _unpack_app, body)) is not None:
+                state.apps[app.id] = app
+        for key, body in db.execute("SELECT id, body FROM functions"):
+            if (fn := read("function", key, _unpack_function, body)) is not None:
+                state.functions[fn.id] = fn
+        state.crons_version.update(self._numbers("crons"))
+        for key, body in db.execute("SELECT key, value FROM cancellations"):
+            if (cancellation := read("cancellation", key, _unpack_cancellation, body)) is not None:
+                state.cancellations[cancellation.id] = cancellation
         self._load_runs()
         for key, holder in db.execute("SELECT key, run FROM locks"):
-            run, _, order = holder.partition(" ")
-            if run in state.runs:
-                state.locks[key] = (run, order)
+            if (lock := read("lock", key, _lock, holder)) is None:
+                continue
+            if lock[0] in state.runs:
+                state.locks[key] = lock
             else:
                 self._locks.append(key)
         self._load_outbox(meta)
+
+    def _numbers(self, table: str) -> dict[str, int]:
+        rows = self._db.execute(f"SELECT key, value FROM {table}")  # noqa: S608 -- names of our own
+        found = {key: self._damage.read(table, key, _number, value) for key, value in rows}
+        return {key: value for key, value in found.items() if value is not None}
 
     def _load_runs(self) -> None:
         """All runs rest, as far as memory is concerned."""
         runs = self._state.runs
         items: list[QueuedItem] = []
         pauses: list[OpenPause] = []
-        collected: dict[str, list[bytes]] = {}
-        for run, kind, key, value in self._db.execute(_ROWS):
-            if kind == BODY:
-                place = _unpack_place(key) if key else _place(_unpack_run(value))
-                runs[run] = RunState(run, self._word(place.fn), place.created, place.run_cell)
-            elif kind == HEAD:
-                runs[run].evicted = _unpack_head(value).evicted
-            elif kind == ITEM:
-                items.append(self._shared_item(_unpack_item(value), runs.get(run)))
-            elif kind == EVENT:
-                collected.setdefault(key.rpartition("\x1f")[0], []).append(value)
-            else:
-                pauses.append(self._shared_pause(_unpack_pause(value), runs[run], items))
+        collected: dict[str, dict[str, bytes]] = {}
+        for row in self._db.execute(_ROWS):
+            try:
+                self._load_row(row, items, pauses, collected)
+            except Exception as error:  # noqa: BLE001 -- whatever it is, it is of this row alone
+                self._damage.met("row of a run", f"{row[0]!r} {row[1]!r} {row[2]!r}", error)
         items.sort(key=attrgetter("order"))
         for queued in items:
-            self._load_item(queued, collected.get(queued.item.job, []))
+            events = collected.get(queued.item.job, {})
+            self._damage.read("item", queued.item.job, partial(self._load_item, events=events), queued)
         pauses.sort(key=lambda open_: (open_.pause.created, open_.pause.id))
         for open_ in pauses:
             self._load_pause(open_.pause, open_.hidden)
         for state in runs.values():
             if state.run_cell is not None and _admitted(state):
                 self._state.queue.hold_run(state.run_cell, state.id)
+
+    def _load_row(
+        self,
+        row: tuple[str, int, Any, bytes],
+        items: list[QueuedItem],
+        pauses: list[OpenPause],
+        collected: dict[str, dict[str, bytes]],
+    ) -> None:
+        run, kind, key, value = row
+        if not isinstance(run, str):
+            raise TypeError("the id of its run is no text")
+        runs = self._state.runs
+        if kind == BODY:
+            place = self._place(run, key)
+            runs[run] = RunState(run, self._word(place.fn), place.created, place.run_cell)
+            return
+        if run and run not in runs:
+            raise ValueError("its run is missing")
+        if kind == HEAD:
+            runs[run].evicted = _unpack_head(value).evicted
+        elif kind == ITEM:
+            items.append(self._shared_item(_unpack_item(value), runs.get(run)))
+        elif kind == EVENT:
+            collected.setdefault(key.rpartition("\x1f")[0], {})[key] = value
+        elif kind == PAUSE:
+            pauses.append(self._shared_pause(_unpack_pause(value), runs[run], items))
+        else:
+            raise ValueError("of an unknown kind")
+
+    def _place(self, run: str, key: bytes) -> Place:
+        """What the row of a run tells of it: by its key, or by itself, as an earlier release left it to."""
+        if key:
+            try:
+                return _unpack_place(key)
+            except (msgspec.MsgspecError, TypeError):
+                pass
+        (body,) = self._db.execute(_BODY, (run,)).fetchone()
+        return _place(_unpack_run(body))
 
     def _word(self, text: str) -> str:
         """One text for all that are equal, for those that many records have."""
@@ -154,9 +216,10 @@ class Loader:
         partition = explicit or start
         return partition, work if partition.id != work.id else None
 
-    def _load_item(self, queued: QueuedItem, events: list[bytes]) -> None:
+    def _load_item(self, queued: QueuedItem, events: dict[str, bytes]) -> None:
         state, item = self._state, queued.item
         run = state.runs[item.run] if item.run else None
+        collector = self._collector(queued, events) if item.kind in {Kind.DEBOUNCE, Kind.BATCH} else None
         if run is not None and run.evicted and item.kind is not Kind.EVICT:
             self._items.append(item)  # it was leased when its run was evicted
             return
@@ -171,10 +234,13 @@ class Loader:
             run.entries[item.job] = entry
         elif item.kind is Kind.CRON:
             state.crons.setdefault(entry.part.definition.id, {})[item.name] = entry
-        elif item.kind in {Kind.DEBOUNCE, Kind.BATCH}:
-            self._load_collector(queued, events)
+        elif collector is not None:
+            state.collected[item.job] = collector
+            if queued.collector is not None:
+                state.collectors[queued.collector.key] = collector
 
-    def _load_collector(self, queued: QueuedItem, events: list[bytes]) -> None:
+    def _collector(self, queued: QueuedItem, events: dict[str, bytes]) -> Collector:
+        """Raises ValueError if none of its events can be read."""
         item, opened = queued.item, queued.collector
         collector = Collector(
             key=opened.key if opened else "",
@@ -185,23 +251,34 @@ class Loader:
         if not collector.last:
             # An earlier release kept the events in the item.
             given = [bytes(raw) for raw in _decode_collected(item.payload)] if item.payload else []
-            for event in given + events:
+            readable = {key: value for key, value in events.items() if self._is_json(key, value)}
+            for event in [*given, *readable.values()]:
                 collector.add(event)
+            if not collector.events:
+                raise ValueError("none of its events is left")
+            if [*readable] != event_keys(item.job, len(given) + 1, len(collector.events)):
+                self._thinned.append((collector, len(given), [*events]))
             item.payload = b""
-        self._state.collected[item.job] = collector
-        if opened is not None:
-            self._state.collectors[opened.key] = collector
+        return collector
+
+    def _is_json(self, key: str, value: bytes) -> bool:
+        return self._damage.read("collected event", key, _json, value) is not None
 
     def _load_outbox(self, meta: dict[str, int]) -> None:
         state = self._state
         events_acked, history_acked = meta.get("outbox_events", 0), meta.get("outbox_history", 0)
-        for (body,) in self._db.execute("SELECT body FROM outbox_events ORDER BY seq"):
-            state.events.slots.extend(after(_unpack_events(body), events_acked))
-        for (body,) in self._db.execute("SELECT body FROM outbox_history ORDER BY seq"):
-            for seq, entry in after(_unpack_history(body), history_acked):
-                state.history.slots.append((seq, _entry(bytes(entry))))
-        last = [box.slots[-1][0] for box in (state.events, state.history) if box.slots]
-        state.outbox_seq = max(events_acked, history_acked, *last, 0)
+        read, last = self._damage.read, max(events_acked, history_acked)
+        for row, body in self._db.execute("SELECT seq, body FROM outbox_events ORDER BY seq"):
+            last = max(last, row)
+            state.events.slots.extend(
+                after(read("internal events", str(row), _unpack_events, body) or [], events_acked)
+            )
+        for row, body in self._db.execute("SELECT seq, body FROM outbox_history ORDER BY seq"):
+            last = max(last, row)
+            for seq, packed in after(read("history", str(row), _unpack_history, body) or [], history_acked):
+                if (entry := read("history", f"{row} {seq}", _entry, bytes(packed))) is not None:
+                    state.history.slots.append((seq, entry))
+        state.outbox_seq = last  # a row has the number of the last that is in it
 
 
 def _entry(packed: bytes) -> History:
@@ -210,6 +287,18 @@ def _entry(packed: bytes) -> History:
         return decode_history(_unpack_bytes(packed))
     except msgspec.ValidationError:
         return decode_history(packed)
+
+
+def _number(value: object) -> int:
+    if not isinstance(value, int):
+        raise TypeError("no number")
+    return value
+
+
+def _lock(holder: str) -> tuple[str, str]:
+    """The run, and its order."""
+    run, _, order = holder.partition(" ")
+    return run, order
 
 
 def _place(run: Run) -> Place:

@@ -155,8 +155,17 @@ class SqliteNotes:
 
     def collector_gone(self, collector: Collector) -> None:
         rows = self._of_run("").rows
-        for number in range(1, len(collector.events) + 1):
-            rows[EVENT, event_key(collector.job, number)] = _GONE
+        for key in event_keys(collector.job, 1, len(collector.events)):
+            rows[EVENT, key] = _GONE
+
+    def renumbered(self, collector: Collector, given: int, before: list[str]) -> None:
+        """The events of a collector, but for those that its item has, are not as the file has them under the
+        keys of ``before``.
+        """
+        rows = self._of_run("").rows
+        rows.update(dict.fromkeys(((EVENT, key) for key in before), _GONE))
+        keys = event_keys(collector.job, given + 1, len(collector.events))
+        rows.update(zip(((EVENT, key) for key in keys), collector.events[given:], strict=True))
 
     def pause(self, pause: Pause) -> None:
         self._of_run(pause.run).rows[PAUSE, pause.id] = OpenPause(pause)
@@ -257,6 +266,10 @@ class SqliteNotes:
 
 def event_key(job: str, number: int) -> str:
     return f"{job}\x1f{number:06}"
+
+
+def event_keys(job: str, first: int, last: int) -> list[str]:
+    return [event_key(job, number) for number in range(first, last + 1)]
 
 
 def _replaced(table: str, changed: dict[str, Any]) -> Iterator[Statement]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,7 @@ from msgspec.structs import replace
 from sqlite_bench import snapshot
 from sqlite_world import FN, HOUR, World, function, opened, picture
 
-from inngest.backends.sqlite.engine import SqliteEngineStore
-from inngest.backends.sqlite.journal import Journal
-from inngest.core.errors import StoreRefused, StoreUnusable
+from inngest.core.errors import StoreRefused
 from inngest.core.model.functions import App, Throttle
 from inngest.core.model.history import History, What
 from inngest.core.model.runs import (
@@ -97,17 +94,6 @@ async def test_a_registration_that_cannot_be_written_is_refused(world: World) ->
     await world.store.put_app(App(id="b", name="b", url="http://b.test"), [])
     again = await world.open(snapshot(world.path))
     assert await picture(again, world.now) == await picture(world.store, world.now)
-
-
-async def test_a_damaged_record_is_told_of_at_the_start(world: World) -> None:
-    """The head of no run: no error of SQLite, and none of MessagePack."""
-    await world.commit("")
-    copy = snapshot(world.path)
-    with sqlite3.connect(copy) as db:
-        db.execute("INSERT INTO state VALUES ('nobody', 1, '', x'95ffc2009000')")
-    db.close()
-    with pytest.raises(StoreUnusable, match=r"engine\.db: .*nobody"):
-        await SqliteEngineStore(Journal(copy)).open()
 
 
 async def test_names_that_are_no_text(world: World) -> None:
