@@ -24,6 +24,7 @@ from inngest.core.model.runs import (
     Leased,
     Queue,
     Run,
+    RunStatus,
     digest,
     signal_name,
     timers,
@@ -35,6 +36,7 @@ from inngest.core.model.transition import (
     Drop,
     Effect,
     Emit,
+    EndRun,
     Enqueue,
     Once,
     PutPause,
@@ -437,6 +439,22 @@ async def test_a_lost_run_gives_its_place_back(world: World) -> None:
     assert [run.id for run in await world.runs()] == ["a2", "a3"]
     assert world.redis.keys("*:a1") == []
     assert (await world.store.stats()).damaged > 0
+
+
+async def test_a_run_that_ends_while_orphans_are_looked_for_is_not_damaged(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = world.store._script
+
+    async def late(*args: Any) -> Any:
+        monkeypatch.undo()
+        await world.won(EndRun(status=RunStatus.COMPLETED), run="a1")
+        return await script(*args)
+
+    monkeypatch.setattr(world.store, "_script", late)
+    await world.orphans()
+    assert await world.store.locate("a1") is None
+    assert (await world.store.stats()).damaged == 0
 
 
 @pytest.mark.parametrize("part", ["steps", "stack"])

@@ -30,8 +30,11 @@ end
 local function moves(fn, run)
   local fields = run_fields(fn, run)
   if not fields then
-    drop_run(fn, run)
-    count('damaged', 1)
+    if call('EXISTS', of(fn) .. 'run:' .. run) + call('HEXISTS', PREFIX .. 'runs', run) > 0
+      or call('ZSCORE', of(fn) .. 'runs', run) then
+      drop_run(fn, run)
+      count('damaged', 1)
+    end  -- else it has ended since it was listed
     return true
   end
   local lost = call('HSETNX', PREFIX .. 'runs', run, fn) + call('ZADD', of(fn) .. 'runs', 'NX', fields.created, run)
