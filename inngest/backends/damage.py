@@ -27,9 +27,16 @@ class Damage:
         self._lock = threading.Lock()
 
     def read(self, what: str, key: str, decode: Callable[[U], T], raw: U) -> T | None:
-        """The record, or None if it is damaged. ``what`` is its kind, ``key`` finds it in the system."""
+        """The record, or None if it is damaged. ``what`` is its kind, ``key`` finds it in the system.
+
+        Raises:
+            MemoryError: there is not enough to read it, which is no fault of the record.
+
+        """
         try:
             return decode(raw)
+        except MemoryError:
+            raise
         except Exception as error:  # noqa: BLE001 -- whatever it is, it is of this record alone
             self.met(what, key, error)
             return None

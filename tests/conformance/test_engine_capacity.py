@@ -571,11 +571,9 @@ async def test_all_limits_together_lose_nobody(engine: Bench) -> None:
         cells = (Cell("all", 0), Cell(key, 1))
         parts = _parts(FN, *cells, key=key, run_cell=Cell("runs", 2), throttle="throttle")
         run = engine.run(fields=parts, key=f"k{n}")
-        effects = [
-            CreateRun(run=run, claim=HOUR),
-            Enqueue(item=engine.item(run, Kind.START)),
-        ]
-        await engine.commit(*effects, run=run.id)
+        await engine.commit(
+            CreateRun(run=run, claim=HOUR), Enqueue(item=engine.item(run, Kind.START)), run=run.id
+        )
         waiting.add(run.id)
     held: list[Leased] = []
     step = 0

@@ -16,6 +16,7 @@ from engine_bench import FN, HOUR, LEASE, OTHER, WORKER, Bench, function, partit
 from redis import Redis
 from redis_places import RedisPlace, empty, engine_at, server
 
+from inngest.backends.redis import wire
 from inngest.core.errors import StoreDefect
 from inngest.core.model.functions import Throttle
 from inngest.core.model.runs import (
@@ -454,6 +455,29 @@ async def test_a_run_that_ends_while_orphans_are_looked_for_is_not_damaged(
     monkeypatch.setattr(world.store, "_script", late)
     await world.orphans()
     assert await world.store.locate("a1") is None
+    assert (await world.store.stats()).damaged == 0
+
+
+async def test_a_run_for_which_memory_is_short_is_not_damaged(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def short(_: Any) -> None:
+        raise MemoryError
+
+    await world.won(TakePause(id="a1:w0"), TakePause(id="a1:w1"), run="a1")
+    for item in await world.items("a1"):
+        await world.won(Drop(job=item.job), run="a1")
+    world.expire()
+    for leased in await world.lease():
+        await world.complete(leased)
+    assert "a1" in await world.orphans()
+    await world.reopen()  # it knows no state by heart
+    with monkeypatch.context() as patch:
+        patch.setattr(wire, "decode_run", short)
+        with pytest.raises(MemoryError):
+            await world.orphans()
+    found = await world.store.run(FN, "a1")
+    assert found is not None
     assert (await world.store.stats()).damaged == 0
 
 

@@ -137,6 +137,8 @@ class MemoryDataStore:
                 continue
             try:
                 body = _exact(event.encode())
+            except MemoryError:
+                raise
             except Exception as error:  # noqa: BLE001 -- whatever it is, it is of this event alone
                 refusals.append(Refusal(place, event.id, f"{type(error).__name__}: {error}"))
                 continue
@@ -167,6 +169,8 @@ class MemoryDataStore:
         for place, entry in enumerate(entries):
             try:
                 self._put(entry)
+            except MemoryError:
+                raise
             except Exception as error:  # noqa: BLE001 -- whatever it is, it is of this entry alone
                 refusals.append(Refusal(place, entry.id, f"{type(error).__name__}: {error}"))
         if len(self._runs) > self._max_runs or self._run_bytes > self._max_bytes:

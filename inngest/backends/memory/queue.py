@@ -400,10 +400,9 @@ class MemoryQueue:
             else:
                 self._dead[queue] -= 1
         if now < self._latest:
-            for each in Queue:
-                self._try_again(
-                    self._wakes[each], NEVER
-                )  # by the clock as it was they would wait for too long
+            # By the clock as it was they would wait for too long.
+            for wakes in self._wakes.values():
+                self._try_again(wakes, NEVER)
         self._latest = now
         self._try_again(self._wakes[queue], now)
 

@@ -211,6 +211,8 @@ class RedisEngineStore:
         """A leased item with the state that came along, if one did."""
         try:
             leased = Leased(item=wire.decode_item(item), run=None)
+        except MemoryError:
+            raise
         except Exception as error:  # noqa: BLE001 -- a damaged record is no reason to end
             self._damaged(f"item {item[8]!r}", error)
             return None
@@ -222,6 +224,8 @@ class RedisEngineStore:
         """A state that came along; None if it is known, too large to come along, or damaged."""
         try:
             run = wire.decode_run(reply)
+        except MemoryError:
+            raise
         except Exception as error:  # noqa: BLE001 -- a damaged record is no reason to end
             self._damaged(f"run {reply[0]!r}", error)
             return None

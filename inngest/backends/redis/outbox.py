@@ -54,6 +54,8 @@ class RedisOutbox(Generic[T]):
         for entry in entries:
             try:
                 found.append(self._decode(entry))
+            except MemoryError:
+                raise
             except Exception as error:  # noqa: BLE001 -- a damaged entry keeps no other from its way
                 self.damaged += 1
                 _log.error("%s holds an entry that cannot be read and is dropped: %s", self.key, error)

@@ -64,6 +64,8 @@ def put(
     for place, record in enumerate(records):
         try:
             together.add(record)
+        except MemoryError:
+            raise
         except Exception as error:  # noqa: BLE001 -- whatever it is, it is of this record alone
             refusals[place] = error
     connection.execute("SAVEPOINT together")

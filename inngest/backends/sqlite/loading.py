@@ -7,7 +7,7 @@ like anything else that was lost: a run that nothing moves is called again, or e
 from __future__ import annotations
 
 import sqlite3
-from functools import lru_cache, partial
+from functools import lru_cache
 from operator import attrgetter
 from typing import Any
 
@@ -53,6 +53,8 @@ WHERE kind <> {STEP} AND (kind <> {ITEM} OR value IS NOT NULL) ORDER BY run, kin
 """  # noqa: S608 -- numbers of our own
 
 _BODY = f"SELECT value FROM state WHERE run = ? AND kind = {BODY}"  # noqa: S608
+
+_NOT_OF_A_RECORD = (MemoryError, sqlite3.Error)
 
 _json = msgspec.json.Decoder(msgspec.Raw).decode
 _decode_collected = msgspec.json.Decoder(list[msgspec.Raw]).decode
@@ -121,12 +123,18 @@ class Loader:
         for row in self._db.execute(_ROWS):
             try:
                 self._load_row(row, items, pauses, collected)
+            except _NOT_OF_A_RECORD:
+                raise
             except Exception as error:  # noqa: BLE001 -- whatever it is, it is of this row alone
                 self._damage.met("row of a run", f"{row[0]!r} {row[1]!r} {row[2]!r}", error)
         items.sort(key=attrgetter("order"))
         for queued in items:
-            events = collected.get(queued.item.job, {})
-            self._damage.read("item", queued.item.job, partial(self._load_item, events=events), queued)
+            try:
+                self._load_item(queued, collected.get(queued.item.job, {}))
+            except _NOT_OF_A_RECORD:
+                raise
+            except Exception as error:  # noqa: BLE001 -- whatever it is, it is of this item alone
+                self._damage.met("item", queued.item.job, error)
         pauses.sort(key=lambda open_: (open_.pause.created, open_.pause.id))
         for open_ in pauses:
             self._load_pause(open_.pause, open_.hidden)

@@ -34,6 +34,8 @@ def refuse_unwritable(path: Path, things: Sequence[Transition | App | Function])
 def _flaw(thing: object) -> Exception | None:
     try:
         pack(thing)
+    except MemoryError:
+        raise
     except Exception as error:  # noqa: BLE001 -- numbers, surrogates, depth, foreign types: it is all the same
         return error
     return None

@@ -16,6 +16,7 @@ from sqlite_bench import snapshot
 from sqlite_world import FN, HOUR, World, function, opened
 from test_sqlite_engine import Chaos
 
+from inngest.backends.sqlite import loading
 from inngest.backends.sqlite.engine import SqliteEngineStore
 from inngest.backends.sqlite.journal import Journal
 from inngest.backends.sqlite.rows import BODY, EVENT, HEAD, ITEM, PAUSE, STEP
@@ -195,6 +196,33 @@ async def test_an_error_of_ours_says_nothing_of_the_file(world: World) -> None:
     with pytest.raises(MemoryError):
         await journal.read(fails)
     await goes_on(world, world.store)
+
+
+@pytest.mark.parametrize(
+    ("decoder", "error"),
+    [
+        *(
+            (name, MemoryError)
+            for name in ("_unpack_place", "_unpack_item", "_unpack_pause", "_json", "_lock")
+        ),
+        *((name, sqlite3.DatabaseError) for name in ("_unpack_place", "_unpack_item", "_unpack_pause")),
+    ],
+)
+async def test_what_is_no_fault_of_a_record_leaves_none_out(
+    world: World, monkeypatch: pytest.MonkeyPatch, decoder: str, error: type[Exception]
+) -> None:
+    def fails(_: object) -> None:
+        raise error
+
+    await filled(world)
+    copy = snapshot(world.path)
+    with monkeypatch.context() as patch:
+        patch.setattr(loading, decoder, fails)
+        with pytest.raises((MemoryError, StoreUnusable)):
+            await SqliteEngineStore(Journal(copy)).open()
+    store = await world.open(copy)
+    assert set(store._state.runs) == set(world.store._state.runs)
+    assert (await store.stats()).damaged == 0
 
 
 async def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from sqlite_bench import Disk, snapshot, until
 from sqlite_world import FN, HOUR, World, function, opened
 
 from inngest.backends.sqlite import journal as journals
+from inngest.backends.sqlite import resting
 from inngest.core.decisions.starting import eviction
 from inngest.core.model.functions import Concurrency
 from inngest.core.model.runs import Kind, Pause, PauseKind, Queue, Run, RunStatus, timeout_job
@@ -128,6 +129,31 @@ async def test_a_run_comes_back_whole(world: World) -> None:
     assert await world.store.run(FN, run.id) == before
     assert world.store._state.runs[run.id].jobs == jobs
     assert before.pending == {"c"}
+
+
+async def test_a_run_for_which_memory_is_short_is_not_damaged(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = world.run()
+    await world.store.commit([waiting(world, run)])
+    await rested(world, run.id)
+    with monkeypatch.context() as patch:
+        patch.setattr(resting, "_unpack_run", short_of_memory)
+        with pytest.raises(MemoryError):
+            await world.store.run(FN, run.id)
+        with pytest.raises(MemoryError):
+            await world.commit(run.id, SaveStep(step="b", value=b"1"))
+    await world.store._journal.settled()
+    again = await world.open(snapshot(world.path))
+    for store in (world.store, again):
+        found = await store.run(FN, run.id)
+        assert found is not None
+        assert found.steps == {"a": KIB}
+        assert (await store.stats()).damaged == 0
+
+
+def short_of_memory(_: object) -> None:
+    raise MemoryError
 
 
 async def test_a_result_is_not_replaced_after_a_rest(world: World) -> None:
