@@ -458,6 +458,16 @@ async def test_a_run_that_ends_while_orphans_are_looked_for_is_not_damaged(
     assert (await world.store.stats()).damaged == 0
 
 
+async def _orphaned(world: World) -> None:
+    """Take all from a1 that would move it."""
+    for item in await world.items("a1"):
+        await world.won(Drop(job=item.job), run="a1")
+    world.expire()
+    for leased in await world.lease():
+        await world.complete(leased)
+    assert "a1" in await world.orphans()
+
+
 async def test_a_run_for_which_memory_is_short_is_not_damaged(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -465,12 +475,7 @@ async def test_a_run_for_which_memory_is_short_is_not_damaged(
         raise MemoryError
 
     await world.won(TakePause(id="a1:w0"), TakePause(id="a1:w1"), run="a1")
-    for item in await world.items("a1"):
-        await world.won(Drop(job=item.job), run="a1")
-    world.expire()
-    for leased in await world.lease():
-        await world.complete(leased)
-    assert "a1" in await world.orphans()
+    await _orphaned(world)
     await world.reopen()  # it knows no state by heart
     with monkeypatch.context() as patch:
         patch.setattr(wire, "decode_run", short)
@@ -496,12 +501,7 @@ async def test_lost_results_are_not_made_again(world: World, part: str) -> None:
 
 async def test_a_wait_that_no_event_can_find_is_repaired(world: World) -> None:
     world.redis.delete("inngest:waits:" + digest("app/go", "data.x", "s:1"), "inngest:pauses:\x00signal/sig")
-    for item in await world.items("a1"):
-        await world.won(Drop(job=item.job), run="a1")
-    world.expire()
-    for leased in await world.lease():
-        await world.complete(leased)
-    assert "a1" in await world.orphans()
+    await _orphaned(world)
     pause = world.pause(world.made["a1"], "w0", "app/go", terms=[("data.x", "s:1")])
     assert await world.won(PutPause(pause=pause), run="a1") == [True]
     assert [each.id for each in await world.pauses(world.event("app/go", b'{"x":"1"}'))] == ["a1:w0"]

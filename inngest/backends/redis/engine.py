@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -10,6 +9,7 @@ from uuid import uuid4
 
 import msgspec
 
+from inngest.backends.damage import Damage
 from inngest.backends.redis import wire
 from inngest.backends.redis.bell import Bell
 from inngest.backends.redis.bus import RedisBus
@@ -44,7 +44,6 @@ from inngest.ports.engine import Page, Registered, Stats, Take, Work
 
 T = TypeVar("T")
 
-_log = logging.getLogger(__name__)
 
 PREFIX = "inngest:"
 ROOM = 1024 * 1024
@@ -76,22 +75,22 @@ class RedisEngineStore:
         self._prefix = prefix
         self._clock = clock
         self._time = ServerClock()
-        self._unreadable = 0
         self._cache = RunCache() if cache is None else cache
         self._link = Link(url, on_break=self._cache.clear, allow_unsafe=allow_unsafe)
+        self._damage = Damage(self._link.system)
         self._bus = RedisBus(self._link)
         self._owner = uuid4().hex
         queues = [self._ready(queue) for queue in Queue]
         channels = [f"{prefix}outbox:{box}" for box in (_EVENTS, _HISTORY)]
         self._bell = Bell([*channels, f"{prefix}{VERSION}"], queues, name=self._owner)
         self.events: RedisOutbox[bytes] = RedisOutbox(
-            self._link, self._bell, prefix, _EVENTS, self._owner, lambda entry: entry
+            self._link, self._bell, prefix, _EVENTS, self._owner, lambda entry: entry, self._damage
         )
         self.history: RedisOutbox[History] = RedisOutbox(
-            self._link, self._bell, prefix, _HISTORY, self._owner, decode_history
+            self._link, self._bell, prefix, _HISTORY, self._owner, decode_history, self._damage
         )
-        self._waiting = Waiting(self._link, prefix)
-        self._registry = RedisRegistry(self._link, self._bell, prefix)
+        self._waiting = Waiting(self._link, prefix, self._damage)
+        self._registry = RedisRegistry(self._link, self._bell, prefix, self._damage)
 
     @property
     def round_trips(self) -> int:
@@ -209,37 +208,23 @@ class RedisEngineStore:
 
     def _leased(self, item: Reply, state: Reply) -> Leased | None:
         """A leased item with the state that came along, if one did."""
-        try:
-            leased = Leased(item=wire.decode_item(item), run=None)
-        except MemoryError:
-            raise
-        except Exception as error:  # noqa: BLE001 -- a damaged record is no reason to end
-            self._damaged(f"item {item[8]!r}", error)
+        found = self._damage.read("item", repr(item[8]), wire.decode_item, item)
+        if found is None:
             return None
+        leased = Leased(item=found, run=None)
         if state is not None and (run := self._state(state)) is not None:
             leased.run = run
         return leased
 
     def _state(self, reply: Reply) -> Run | None:
         """A state that came along; None if it is known, too large to come along, or damaged."""
-        try:
-            run = wire.decode_run(reply)
-        except MemoryError:
-            raise
-        except Exception as error:  # noqa: BLE001 -- a damaged record is no reason to end
-            self._damaged(f"run {reply[0]!r}", error)
-            return None
+        if len(reply) == 2:
+            known = self._cache.get(reply[0].decode())
+            return known if known is not None and known.revision == int(reply[1]) else None
+        run = self._damage.read("run", repr(reply[0]), wire.decode_run, reply)
         if run is not None:
             self._cache.put(run)
-            return run
-        known = self._cache.get(reply[0].decode())
-        return known if known is not None and known.revision == int(reply[1]) else None
-
-    def _damaged(self, what: str, error: Exception) -> None:
-        self._unreadable += 1
-        _log.error(
-            "redis %s: %s cannot be read: %s: %s", self._link.address, what, type(error).__name__, error
-        )
+        return run
 
     def _follow(self, transition: Transition, won: list[bool], reply: Reply) -> Run | None:
         """The state of the run after a transition, if the one before it is known."""
@@ -492,9 +477,7 @@ class RedisEngineStore:
             pauses=pauses,
             outbox=events + history,
             dropped=wire.number(dropped),
-            damaged=damaged
-            + self._unreadable
-            + sum(part.damaged for part in (self.events, self.history, self._waiting, self._registry)),
+            damaged=damaged + self._damage.count,
         )
 
     # -- bulk cancellations --
@@ -505,13 +488,9 @@ class RedisEngineStore:
 
     async def cancellations(self) -> list[Cancellation]:
         (values,) = await self._link.read([("HVALS", f"{self._prefix}cancellations")])
-        found = []
-        for value in values:
-            try:
-                found.append(_decode_cancellation(value))
-            except (ValueError, msgspec.MsgspecError) as error:
-                self._damaged(f"cancellation {value[:80]!r}", error)
-        return sorted(found, key=lambda each: each.id, reverse=True)
+        read = self._damage.read
+        found = (read("cancellation", repr(each[:80]), _decode_cancellation, each) for each in values)
+        return sorted((each for each in found if each is not None), key=lambda each: each.id, reverse=True)
 
     async def delete_cancellation(self, cancellation_id: str) -> bool:
         (gone,) = await self._link.run([("HDEL", f"{self._prefix}cancellations", cancellation_id)])

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
+from inngest.backends.damage import Damage
 from inngest.backends.redis.bell import Bell
 from inngest.backends.redis.link import Link
 from inngest.backends.redis.scripts import OUTBOX_ACK, OUTBOX_TAKE
@@ -14,14 +14,19 @@ from inngest.ports.engine import Box
 
 T = TypeVar("T")
 
-_log = logging.getLogger(__name__)
-
 
 class RedisOutbox(Generic[T]):
     """See `inngest.ports.engine.Outbox`. One drains it at a time: others find it empty meanwhile."""
 
     def __init__(
-        self, link: Link, bell: Bell, prefix: str, name: str, owner: str, decode: Callable[[bytes], T]
+        self,
+        link: Link,
+        bell: Bell,
+        prefix: str,
+        name: str,
+        owner: str,
+        decode: Callable[[bytes], T],
+        damage: Damage,
     ) -> None:
         self._link = link
         self._bell = bell
@@ -30,7 +35,7 @@ class RedisOutbox(Generic[T]):
         self._owner = owner
         self._decode = decode
         self.key = f"{prefix}outbox:{name}"
-        self.damaged = 0
+        self._damage = damage
 
     async def take(self, limit: int) -> Box[T]:
         arrived = self._bell.events[self.key]
@@ -50,16 +55,9 @@ class RedisOutbox(Generic[T]):
         return Box(entries=self._decoded(entries), token=token)
 
     def _decoded(self, entries: Sequence[bytes]) -> list[T]:
-        found = []
-        for entry in entries:
-            try:
-                found.append(self._decode(entry))
-            except MemoryError:
-                raise
-            except Exception as error:  # noqa: BLE001 -- a damaged entry keeps no other from its way
-                self.damaged += 1
-                _log.error("%s holds an entry that cannot be read and is dropped: %s", self.key, error)
-        return found
+        what = f"entry of {self.key}"
+        found = (self._damage.read(what, repr(entry[:80]), self._decode, entry) for entry in entries)
+        return [entry for entry in found if entry is not None]
 
     async def ack(self, token: int) -> None:
         left = await self._link.script(OUTBOX_ACK, self.key, self._prefix, "", self._name, token, self._owner)

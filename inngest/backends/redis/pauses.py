@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 
-import msgspec
-
+from inngest.backends.damage import Damage
 from inngest.backends.redis import wire
 from inngest.backends.redis.link import Link
 from inngest.core.expr import term_value, value_at
@@ -14,18 +12,16 @@ from inngest.core.model.events import Event
 from inngest.core.model.runs import Pause
 from inngest.ports.engine import Page
 
-_log = logging.getLogger(__name__)
-
 
 class Waiting:
     """Reads them in pages. A cursor is the path of a bucket, empty for those without terms, which are the
     first, and the server's own cursor in it. Paths come in order, whatever comes and goes meanwhile.
     """
 
-    def __init__(self, link: Link, prefix: str) -> None:
+    def __init__(self, link: Link, prefix: str, damage: Damage) -> None:
         self._link = link
         self._prefix = prefix
-        self.damaged = 0
+        self._damage = damage
 
     async def first(self, events: Sequence[Event], limit: int) -> list[Page[Pause]]:
         names = list(dict.fromkeys(event.name for event in events))
@@ -90,14 +86,9 @@ class Waiting:
         return found[0] if found else None
 
     def _decoded(self, entries: Sequence[bytes]) -> list[Pause]:
-        found = []
-        for entry in entries:
-            try:
-                found.append(wire.decode_pause(entry))
-            except (ValueError, msgspec.MsgspecError) as error:
-                self.damaged += 1
-                _log.error("a pause cannot be read and is passed over: %s: %r", error, entry[:80])
-        return found
+        read = self._damage.read
+        found = (read("pause", repr(entry[:80]), wire.decode_pause, entry) for entry in entries)
+        return [pause for pause in found if pause is not None]
 
 
 def _text(path: bytes) -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import msgspec
 from msgspec.structs import replace
 
+from inngest.backends.damage import Damage
 from inngest.backends.redis.bell import Bell
 from inngest.backends.redis.link import Link
 from inngest.backends.redis.scripts import PUT_APP
@@ -20,7 +20,6 @@ from inngest.ports.engine import Registered
 
 T = TypeVar("T")
 
-_log = logging.getLogger(__name__)
 
 VERSION = "version"
 _decode_app = msgspec.msgpack.Decoder(App).decode
@@ -30,11 +29,11 @@ _decode_function = msgspec.msgpack.Decoder(Function).decode
 class RedisRegistry:
     """See `inngest.ports.engine.EngineStore`, "the registry"."""
 
-    def __init__(self, link: Link, bell: Bell, prefix: str) -> None:
+    def __init__(self, link: Link, bell: Bell, prefix: str, damage: Damage) -> None:
         self._link = link
         self._bell = bell
         self._prefix = prefix
-        self.damaged = 0
+        self._damage = damage
 
     async def read(self) -> Registered:
         # The version first: a change in between makes it too old, and so is read again.
@@ -52,14 +51,9 @@ class RedisRegistry:
         )
 
     def _decoded(self, decode: Callable[[bytes], T], records: Sequence[bytes]) -> list[T]:
-        found = []
-        for record in records:
-            try:
-                found.append(decode(record))
-            except (ValueError, msgspec.MsgspecError) as error:
-                self.damaged += 1
-                _log.error("a registration cannot be read and is passed over: %s: %r", error, record[:80])
-        return found
+        read = self._damage.read
+        found = (read("registration", repr(record[:80]), decode, record) for record in records)
+        return [record for record in found if record is not None]
 
     async def put(self, app: App, functions: Sequence[Function]) -> None:
         key = f"{self._prefix}version"

@@ -273,10 +273,8 @@ def lease_of_reply(reply: list[Any]) -> Lease:
     return Lease(fn=reply[9].decode(), job=reply[8].decode(), epoch=reply[5])
 
 
-def decode_run(reply: list[Any]) -> Run | None:
-    """``state_reply`` of ``states.lua``; None if it tells no more than the revision."""
-    if len(reply) == 2:
-        return None
+def decode_run(reply: list[Any]) -> Run:
+    """``state_reply`` of ``states.lua``, if it tells more than the revision."""
     run = _decode_run(reply[6])
     run.revision, run.request_version = int(reply[1]), int(reply[2])
     run.force_plan = reply[3] == b"1"
