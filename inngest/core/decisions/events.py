@@ -84,6 +84,8 @@ def started(
 def _start(fn: Function, event: Event, at: Moment, report: Report) -> Transition:
     try:
         return schedule(fn, event, at)
+    except MemoryError:
+        raise  # no fault of theirs
     except Exception as error:  # noqa: BLE001 -- reported; the others have their parts
         report(Problem("an event's run", fn.slug, error))
         entry = undecided(fn, event, at, error)
@@ -109,6 +111,8 @@ def met(
                 transitions.append(waits[pause.fn])
             else:
                 transitions.append(_meet(pause, event, at))
+        except MemoryError:
+            raise  # it would sleep through its event
         except Exception as error:  # noqa: BLE001 -- reported; the others have their parts
             report(Problem("a wait", pause.fn, error))
     if last:

@@ -74,8 +74,8 @@ async def test_what_cannot_be_decided_is_recorded_once(monkeypatch: pytest.Monke
     assert world.runner.counts.undecided == 2
 
 
-async def test_a_wait_that_cannot_be_decided_keeps_no_other_from_its_end() -> None:
-    world = World()
+async def _two_waits(world: World, *, damaged: bool = False) -> None:
+    """Two runs that wait for an event, one of them with a condition that cannot be read if ``damaged``."""
     fn = function()
     await world.register(fn)
     await world.process(world.event(), world.event())
@@ -87,14 +87,54 @@ async def test_a_wait_that_cannot_be_decided_keeps_no_other_from_its_end() -> No
             leased.run, fn, leased.item, Reported(steps=[wait], request_version=2), world.runtime.moment(),
             call=Call(world.now, world.now),
         )  # fmt: skip
-        if not number:
+        if damaged and not number:
             for effect in transition.effects:
                 if (pause := getattr(effect, "pause", None)) is not None:
                     pause.condition = "async.data. =="  # as a damaged record, or one of another release
         await world.engine.commit([transition])
+
+
+async def test_a_wait_that_cannot_be_decided_keeps_no_other_from_its_end() -> None:
+    world = World()
+    await _two_waits(world, damaged=True)
     await world.process(world.event("app/approve"))
     assert sorted(len(run.steps) for run in await world.runs()) == [0, 1]
     assert world.runner.counts.undecided == 1
+
+
+def _short_once(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Memory is short in the first call."""
+    real = getattr(events, name)
+
+    def fails(*args: Any) -> Any:
+        monkeypatch.setattr(events, name, real)
+        raise MemoryError
+
+    monkeypatch.setattr(events, name, fails)
+
+
+async def test_a_start_for_which_memory_is_short_is_decided_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    await world.register(function("first"), function("last"))
+    event = world.event()
+    _short_once(monkeypatch, "schedule")
+    with pytest.raises(MemoryError):
+        await world.process(event)
+    await world.process(event)
+    assert [len(await world.runs(fn)) for fn in ("first", "last")] == [1, 1]
+    assert world.runner.counts.undecided == 0
+
+
+async def test_a_wait_for_which_memory_is_short_is_not_slept_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    await _two_waits(world)
+    event = world.event("app/approve")
+    _short_once(monkeypatch, "may_meet")
+    with pytest.raises(MemoryError):
+        await world.process(event)
+    await world.process(event)
+    assert [len(run.steps) for run in await world.runs()] == [1, 1]
+    assert world.runner.counts.undecided == 0
 
 
 @pytest.mark.parametrize("kind", [StoreRefused, StoreDefect])
