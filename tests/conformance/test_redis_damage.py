@@ -499,6 +499,15 @@ async def test_lost_results_are_not_made_again(world: World, part: str) -> None:
     assert await world.store.locate("a1") is None
 
 
+async def test_a_wait_too_deep_to_be_read_hides_no_other(world: World) -> None:
+    run = world.made["a1"]
+    assert await world.won(PutPause(pause=world.pause(run, "w5", "app/deep")), run="a1") == [True]
+    deep = b"a1\n\x81\xa4more" + b"\x91" * 100_000 + b"\x01"
+    world.redis.hset("inngest:pauses:app/deep", "a1:deep", deep)
+    assert [each.id for each in await world.pauses(world.event("app/deep"))] == ["a1:w5"]
+    assert (await world.store.stats()).damaged > 0
+
+
 async def test_a_wait_that_no_event_can_find_is_repaired(world: World) -> None:
     world.redis.delete("inngest:waits:" + digest("app/go", "data.x", "s:1"), "inngest:pauses:\x00signal/sig")
     await _orphaned(world)
