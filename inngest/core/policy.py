@@ -141,6 +141,10 @@ MIN_BUSY_RETRY = 100
 """The least of what a driver may say."""
 CAPACITY = 1000
 """Items that one executor works on at once, unless configured."""
+LEASE_BYTES = 32 * 1024 * 1024
+"""Items are handed out together, and runs shown in one page, until their runs reach so much; the one that
+reaches it is the last.
+"""
 
 
 WAKE_LEAST = 5

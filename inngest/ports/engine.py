@@ -84,7 +84,7 @@ class WorkQueue(Protocol):
         Partitions take turns; within one, items come in score order, and among equals in due time or score,
         the one that was queued first is first. Leases that ran out, and those of workers that give no sign of
         life, are taken up again first. What is handed out is durable. Items of runs that have ended are not
-        handed out.
+        handed out. The item with which their runs reach ``policy.LEASE_BYTES`` is the last of one request.
 
         A worker numbers its requests. ``again``: the reply to this request was lost, and what it gave is
         given first.

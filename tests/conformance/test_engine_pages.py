@@ -12,7 +12,17 @@ from inngest.core.decisions.moment import Moment
 from inngest.core.decisions.sweeps import order_sweep, sweep_job
 from inngest.core.model.cancellations import Cancellation
 from inngest.core.model.runs import Queue, RunStatus
-from inngest.core.model.transition import CreateRun, Effect, EndRun, Enqueue, PutPause, TakeLock, TakePause
+from inngest.core.model.transition import (
+    CreateRun,
+    Effect,
+    EndRun,
+    Enqueue,
+    PutPause,
+    SaveStep,
+    TakeLock,
+    TakePause,
+)
+from inngest.core.policy import LEASE_BYTES
 from inngest.ports.engine import Page
 
 MANY = 130
@@ -245,3 +255,47 @@ async def test_cancellations_are_there_after_a_restart(engine: Bench, crash: boo
     await engine.store.delete_cancellation("1")
     await engine.reopen(crash=crash)
     assert await engine.store.cancellations() == [orders[2], orders[0]]
+
+
+# -- runs that are large --
+
+LARGE = b'"' + b"x" * 3_000_000 + b'"'
+HEAVY = 25  # of them: more than twice what is handed out together
+
+
+async def _heavy(engine: Bench) -> list[str]:
+    ids = []
+    for _ in range(HEAVY):
+        run = await engine.create()
+        await engine.commit(SaveStep(step="large", value=LARGE), run=run.id)
+        ids.append(run.id)
+    return ids
+
+
+async def test_runs_are_handed_out_until_there_is_enough_in_memory(engine: Bench) -> None:
+    ids = await _heavy(engine)
+    handed: list[str] = []
+    for _ in range(HEAVY):
+        work = await engine.store.lease(Queue.EXECUTOR, 1000, HOUR, "w")
+        assert len(work.items) <= LEASE_BYTES // len(LARGE) + 1
+        for leased in work.items:
+            assert leased.run is not None
+            assert leased.run.steps["large"] == LARGE
+            handed.append(leased.item.run)
+        if len(handed) == HEAVY:
+            break
+        await engine.store.wait(Queue.EXECUTOR, 10)  # more is ready: it returns at once
+    assert sorted(handed) == ids
+
+
+async def test_a_page_of_runs_ends_where_there_is_enough_in_memory(engine: Bench) -> None:
+    ids = await _heavy(engine)
+    found: list[str] = []
+    cursor = ""
+    for _ in range(HEAVY):
+        page = await engine.store.runs(FN, 0, engine.now + 1, cursor, 1000)
+        assert len(page.found) <= LEASE_BYTES // len(LARGE) + 1
+        found += [run.id for run in page.found]
+        if not (cursor := page.cursor):
+            break
+    assert sorted(found) == ids

@@ -23,6 +23,7 @@ from inngest.core.model.functions import App, Function
 from inngest.core.model.history import History
 from inngest.core.model.runs import Item, Leased, Pause, PauseKind, Queue, Run
 from inngest.core.model.transition import Committed, Lease, Transition
+from inngest.core.policy import LEASE_BYTES
 from inngest.ports.engine import Page, Registered, Stats, Take, Work
 
 _LOOKED_AT = 10_000
@@ -138,13 +139,17 @@ class MemoryEngineStore:
         for entry in store.queue.expired(self._elapsed()):
             store.unlease(entry, now)
         leased: list[Leased] = []
+        most = LEASE_BYTES
         if again:
             for entry in store.queue.held_by((worker, request), queue):
                 if store.is_over(entry.item):
                     store.unlease(entry, now)
                 else:
                     leased.append(Leased(item=store.complete_item(entry.item), run=None))
-        for entry in store.queue.lease(queue, limit - len(leased), now, NEVER, (worker, request)):
+                    most -= store.weigh(entry)
+        for entry in store.queue.lease(
+            queue, limit - len(leased), now, NEVER, (worker, request), weigh=store.weigh, most=most
+        ):
             item = entry.item
             store.stamp(entry)
             if store.close_collector(item.job):
@@ -224,12 +229,14 @@ class MemoryEngineStore:
             await asyncio.sleep(0)  # others have their turn between pages
         runs = self._state.runs
         found: list[str] = []
+        weight = 0
         for looked, state in enumerate(self._state.run_order.after(cursor, runs)):
-            if len(found) == limit or looked == _LOOKED_AT:
+            if len(found) == limit or looked == _LOOKED_AT or weight >= LEASE_BYTES:
                 break
             cursor = state.id
             if wanted(state):
                 found.append(cursor)
+                weight += state.weight
         else:
             cursor = ""
         await self._wake(found)

@@ -225,15 +225,27 @@ class MemoryQueue:
 
     # -- leasing --
 
-    def lease(self, queue: Queue, limit: int, now: int, until: int, holder: Holder) -> list[Entry]:
+    def lease(
+        self,
+        queue: Queue,
+        limit: int,
+        now: int,
+        until: int,
+        holder: Holder,
+        *,
+        weigh: Callable[[Entry], int] = lambda _: 0,
+        most: int = 1,
+    ) -> list[Entry]:
+        """Lease what is next. The entry with which all together weigh ``most`` is the last."""
         self._promote(queue, now)
         ring = self._ring[queue]
         leased: list[Entry] = []
-        while ring and len(leased) < limit:
+        while ring and len(leased) < limit and most > 0:
             part, _ = ring.popitem(last=False)
             entry = self._lease_head(part, now, until, holder)
             if entry is not None:
                 leased.append(entry)
+                most -= weigh(entry)
         return leased
 
     def lease_next(self, entry: Entry, now: int, until: int, holder: Holder) -> bool:

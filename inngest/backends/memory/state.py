@@ -48,6 +48,7 @@ class RunState:
     A run may *rest*: what only its own transitions need, the run itself and the job ids it has used, is then
     not in memory, and is fetched before one of them is applied.
 
+    ``weight_at_rest``: the bytes that it took, or will take when it wakes, about.
     ``taken``: the lease under which the last commit leased its continuation at once, and that continuation:
     (job, epoch, job, epoch). ``revision`` is that of a resting run, if it is known.
     """
@@ -64,6 +65,7 @@ class RunState:
         "revision",
         "run_cell",
         "taken",
+        "weight_at_rest",
     )
 
     def __init__(self, id_: str, fn: str, created: int, run_cell: Cell | None) -> None:
@@ -74,6 +76,7 @@ class RunState:
         self._run: Run | None = None
         self._jobs: set[str] | None = None
         self.revision = -1
+        self.weight_at_rest = 0
         self.entries: dict[str, Entry] = {}
         self.pauses: dict[str, Pause] = {}
         self.evicted = False
@@ -93,13 +96,18 @@ class RunState:
     def rests(self) -> bool:
         return self._run is None
 
+    @property
+    def weight(self) -> int:
+        """The bytes that it takes in memory while it does not rest, about."""
+        return self._run.weight() if self._run is not None else self.weight_at_rest
+
     def wake(self, run: Run, jobs: set[str]) -> None:
         if self.revision >= 0:
             run.revision = self.revision
         self._run, self._jobs = run, jobs
 
     def rest(self) -> None:
-        self.revision = self.run.revision
+        self.revision, self.weight_at_rest = self.run.revision, self.run.weight()
         self._run = self._jobs = None
 
 
@@ -252,6 +260,11 @@ class EngineState:
         else:
             item.due = min(item.due, now)  # it was due, whatever the clock has been set to since
             self.queue.unlease(entry, now)
+
+    def weigh(self, entry: Entry) -> int:
+        """The bytes of the item's run."""
+        state = self.runs.get(entry.item.run) if entry.item.run else None
+        return state.weight if state is not None else 0
 
     def stamp(self, entry: Entry) -> None:
         """The entry was leased: epochs go on above those of before a restart."""

@@ -39,7 +39,7 @@ from inngest.core.model.functions import App, Function
 from inngest.core.model.history import History, decode_history
 from inngest.core.model.runs import Item, Leased, Pause, Queue, Run, RunStatus
 from inngest.core.model.transition import Committed, Effect, EndRun, Evict, Lease, Transition, lease_of
-from inngest.core.policy import MAX_HISTORY_WAITING
+from inngest.core.policy import LEASE_BYTES, MAX_HISTORY_WAITING
 from inngest.ports.engine import Page, Registered, Stats, Take, Work
 
 T = TypeVar("T")
@@ -317,6 +317,7 @@ class RedisEngineStore:
                 "1" if again else "",
                 ROOM,
                 self._owner,
+                LEASE_BYTES,
             )
         except BaseException:
             ready.set()  # another may have relied on this look
@@ -373,6 +374,7 @@ class RedisEngineStore:
         low, _, last = cursor.partition(":")
         key, since = f"{self._prefix}{{{fn}}}:runs", int(low or created_from)
         ids: list[str] = []
+        known: list[tuple[int, str]] = []
         following, offset = "", 0
         while not ids:
             window = (since, f"({created_to}", "BYSCORE", "LIMIT", offset, limit, "WITHSCORES")
@@ -383,8 +385,23 @@ class RedisEngineStore:
             if not following:
                 break
             offset += limit
-        found = await self._states([(run_id, fn) for run_id in ids])
+        some = await self._some([(run_id, fn) for run_id in ids])
+        if len(some) < len(ids):
+            last = some[-1][0]
+            following = next(f"{at}:{last}" for at, run_id in known if run_id == last)
+        found = await self._states(some)
         return Page(found=list(found.values()), cursor=following)
+
+    async def _some(self, runs: Sequence[tuple[str, str]]) -> Sequence[tuple[str, str]]:
+        """The first of these runs, given as (run, function): those that are shown in one page."""
+        keys = [f"{self._prefix}{{{fn}}}:run:{run_id}" for run_id, fn in runs]
+        weight = 0
+        sizes = await self._link.read([("HMGET", key, "size", "weight") for key in keys])
+        for place, parts in enumerate(sizes):
+            weight += sum(map(wire.number, parts))
+            if weight >= LEASE_BYTES:
+                return runs[: place + 1]
+        return runs
 
     async def item(self, fn: str, job: str) -> Item | None:
         reply = await self._script(ITEM, f"{self._prefix}{{{fn}}}", fn, job)
@@ -437,7 +454,8 @@ class RedisEngineStore:
             lost = await self._script(ORPHANS, key, age, wire.encode(some))
             found += [(run.decode(), page[run.decode()]) for run in lost]
         damaged: set[str] = set()
-        runs = await self._states(found, damaged)
+        # Those beyond what may be in memory are found again by the next search.
+        runs = await self._states(await self._some(found), damaged)
         if damaged:  # nothing moves them, and nobody can
             ends: list[Effect] = [EndRun(status=RunStatus.FAILED)]
             await self.commit([Transition(page[run], run, ends) for run in sorted(damaged)])

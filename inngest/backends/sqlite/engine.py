@@ -23,6 +23,7 @@ from inngest.backends.sqlite.packing import refuse_unwritable
 from inngest.backends.sqlite.resting import AWAKE_BYTES, Resting
 from inngest.core.model.functions import App, Function
 from inngest.core.model.transition import Committed, TakeLock, Transition
+from inngest.core.policy import LEASE_BYTES
 from inngest.ports.engine import Stats, Take
 
 EPOCHS_PER_BOOT = 1 << 20
@@ -84,9 +85,27 @@ class SqliteEngineStore(MemoryEngineStore):
 
     async def commit(self, transitions: Sequence[Transition], *, take: Take | None = None) -> list[Committed]:
         refuse_unwritable(self._journal.path, transitions)
-        while self._resting.any(touched := self._touched(transitions)):
-            await self._wake(touched)  # meanwhile a lock may have come to another run
-        return await super().commit(transitions, take=take)
+        results: list[Committed] = []
+        while len(results) < len(transitions):
+            some = self._wakeable(transitions[len(results) :])
+            while self._resting.any(touched := self._touched(some)):
+                await self._wake(touched)  # meanwhile a lock may have come to another run
+            results += await super().commit(some, take=take)
+        return results
+
+    def _wakeable(self, transitions: Sequence[Transition]) -> Sequence[Transition]:
+        """The first of them: as many as wake no more than is handed out together, one at least."""
+        if len(transitions) == 1 or not self._resting.any(self._touched(transitions)):
+            return transitions
+        weight, known = 0, self._state.runs
+        seen: set[str] = set()
+        for place, transition in enumerate(transitions):
+            touched = self._touched([transition]) - seen
+            weight += sum(known[run].weight for run in touched if run in known)
+            if weight >= LEASE_BYTES and place:
+                return transitions[:place]
+            seen |= touched
+        return transitions
 
     async def open(self) -> None:
         await self._journal.open()

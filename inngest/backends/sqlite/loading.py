@@ -52,6 +52,8 @@ SELECT run, kind, key, CASE WHEN kind <> {BODY} OR key = '' THEN value END FROM 
 WHERE kind <> {STEP} AND (kind <> {ITEM} OR value IS NOT NULL) ORDER BY run, kind, key
 """  # noqa: S608 -- numbers of our own
 
+_WEIGHTS = f"SELECT run, sum(length(value)) FROM state WHERE kind <= {STEP} GROUP BY run"  # noqa: S608
+
 _BODY = f"SELECT value FROM state WHERE run = ? AND kind = {BODY}"  # noqa: S608
 
 _NOT_OF_A_RECORD = (MemoryError, sqlite3.Error)
@@ -127,6 +129,9 @@ class Loader:
                 raise
             except Exception as error:  # noqa: BLE001 -- whatever it is, it is of this row alone
                 self._damage.met("row of a run", f"{row[0]!r} {row[1]!r} {row[2]!r}", error)
+        for run, weight in self._db.execute(_WEIGHTS):
+            if run in runs:
+                runs[run].weight_at_rest = weight or 0
         items.sort(key=attrgetter("order"))
         for queued in items:
             try:

@@ -6,7 +6,7 @@ import asyncio
 import gc
 import sqlite3
 import tracemalloc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 
 import pytest
@@ -17,12 +17,13 @@ from sqlite_world import FN, HOUR, World, function, opened
 from inngest.backends.sqlite import journal as journals
 from inngest.backends.sqlite import resting
 from inngest.core.decisions.starting import eviction
-from inngest.core.model.functions import Concurrency
+from inngest.core.model.functions import App, Concurrency, Function
 from inngest.core.model.runs import Kind, Pause, PauseKind, Queue, Run, RunStatus, timeout_job
 from inngest.core.model.transition import (
     Adopt,
     Await,
     Begin,
+    Complete,
     CreateRun,
     Discover,
     EndRun,
@@ -34,6 +35,7 @@ from inngest.core.model.transition import (
     TakePause,
     Transition,
 )
+from inngest.core.policy import LEASE_BYTES
 
 KIB = b'{"data":"%b"}' % (b"z" * 1000)
 
@@ -290,3 +292,70 @@ async def test_a_run_that_cannot_be_read_is_gone_and_told_of(world: World) -> No
     assert await world.commit(run.id, SaveStep(step="b", value=b"1")) == [False]
     again = await world.open(snapshot(copy))
     assert list(again._state.runs) == [other.id]
+
+
+# -- many at once --
+
+LARGE = b'"' + b"x" * 1_500_000 + b'"'
+MANY = 90
+TOGETHER = LEASE_BYTES // len(LARGE) + 1
+
+
+async def test_runs_are_not_woken_all_together(world: World) -> None:
+    """Neither by what is due, nor by what is decided of them, nor by who looks."""
+    await world.store.put_app(App(id="app", name="app", url="http://app.test"), [unlimited()])
+    runs = [world.run() for _ in range(MANY)]
+    for run in runs:
+        asleep = world.item(run.id, Kind.DISCOVER, job=f"{run.id}:next", due=world.now + HOUR)
+        await world.commit(run.id, CreateRun(run=run), SaveStep(step="a", value=LARGE), Enqueue(item=asleep))
+    await rested(world, runs[-1].id)
+    woken = Awake(world)
+    page = await world.store.runs(FN, 0, world.now + 1, "", 1000)
+    assert page.cursor
+    assert len(page.found) <= TOGETHER
+
+    ends = [Transition(fn=FN, run=run.id, effects=[SaveStep(step="b", value=b"1")]) for run in runs]
+    assert [done.won for done in await world.store.commit(ends)] == [[True]] * MANY
+
+    world.now += 2 * HOUR
+    leased: list[str] = []
+    while len(leased) < MANY:
+        some = await world.lease()
+        assert 0 < len(some) <= TOGETHER
+        leased += [one.item.run for one in some]
+        for one in some:
+            await world.commit(one.item.run, Complete(), lease=one)
+    assert sorted(leased) == [run.id for run in runs]
+    assert TOGETHER <= woken.most < 3 * TOGETHER  # what was used last is being written
+
+
+def unlimited() -> Function:
+    return replace(function(), concurrency=[], run_concurrency=None, throttle=None)
+
+
+class Awake:
+    """How many large runs were awake at once, looked at whenever some are woken."""
+
+    def __init__(self, world: World) -> None:
+        self.most = 0
+        self._runs = world.store._state.runs
+        wake = world.store._wake
+
+        async def watched(runs: Collection[str]) -> None:
+            await wake(runs)
+            self.most = max(self.most, self.count())
+
+        world.store._wake = watched  # type: ignore[method-assign]
+
+    def count(self) -> int:
+        return sum(not run.rests and run.weight > len(LARGE) for run in self._runs.values())
+
+
+async def test_it_is_known_after_a_start_what_runs_will_weigh(world: World) -> None:
+    run = world.run()
+    await world.commit(run.id, CreateRun(run=run), SaveStep(step="a", value=LARGE))
+    await world.store._journal.settled()
+    again = await world.open(snapshot(world.path))
+    state = again._state.runs[run.id]
+    assert state.rests
+    assert len(LARGE) <= state.weight < len(LARGE) + 2000

@@ -1,9 +1,9 @@
 -- KEYS: the ring. ARGV: prefix, time, queue, limit, for ms, worker, request, '1' if the reply to it was lost,
--- bytes of states wanted at most, who listens.
+-- bytes of states wanted at most, who listens, bytes of runs with which it is enough.
 -- Reply: {ms until more falls due or -1, whether more is ready, items, states of their runs, the time}.
 
 local QUEUE, LIMIT, MS = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
-local HOLDER, room = ARGV[6] .. ' ' .. ARGV[7], tonumber(ARGV[9])
+local HOLDER, room, left = ARGV[6] .. ' ' .. ARGV[7], tonumber(ARGV[9]), tonumber(ARGV[11])
 
 -- As many partitions are looked at, and items handed out, at once: a server serves others too.
 local MOST_TRIES = 200
@@ -23,8 +23,8 @@ local function hand_out(item)
   table.insert(items, item_reply(item))
   if item.run ~= '' and not seen[item.run] then
     seen[item.run] = true
-    local state, weight = state_reply(item.fn, item.run, '', room)
-    room = room - weight
+    local state, sent, weight = state_reply(item.fn, item.run, '', room)
+    room, left = room - sent, left - weight
     if state then
       table.insert(states, state)
     end
@@ -49,7 +49,7 @@ end
 
 local most = math.min(LIMIT, MOST_ITEMS)
 for _ = 1, MOST_TRIES do
-  if #items >= most then
+  if #items >= most or left <= 0 then
     break
   end
   local next_part = call('ZPOPMIN', ring_key(QUEUE))
