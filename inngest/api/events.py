@@ -112,7 +112,7 @@ class EventApi:
             if self._accepted is not None:
                 self._accepted(events)
         ids = [event.id for event in events]
-        return _answer(400, [*ids, ""], problem) if problem else _answer(200, ids)
+        return _answer(400, ids, problem) if problem else _answer(200, ids)
 
     def _refuse(self, error: StoreUnavailable) -> None:
         """One line when it begins, however many are refused."""

@@ -262,7 +262,7 @@ class Nodes:
         return {
             "id": event.id,
             "externalID": event.external_id or None,
-            "idempotencyKey": event.external_id or None,
+            "idempotencyKey": event.key,
             "name": event.name,
             "createdAt": rfc3339(event.received),
             "occurredAt": rfc3339(event.ts),

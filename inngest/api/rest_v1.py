@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 from aiohttp import web
@@ -53,25 +53,6 @@ class _NewCancellation(Struct):
 class _Signal(Struct):
     signal: str
     data: Raw = Raw(b"null")
-
-
-class _Target(Struct):
-    run_id: str | None = None
-    step_id: str | None = None
-    step_index: int | None = None
-    step_attempt: int | None = None
-    span_id: str | None = None
-
-
-class _Metadata(Struct):
-    kind: str
-    op: Literal["merge", "set", "delete", "add"]
-    values: dict[str, Any] | None = None
-
-
-class _NewMetadata(Struct):
-    metadata: list[_Metadata]
-    target: _Target | None = None
 
 
 class RestV1:
@@ -145,10 +126,9 @@ class RestV1:
         return self._enveloped([job_view(item, place) for place, item in enumerate(items)])
 
     async def add_metadata(self, request: web.Request) -> web.Response:
-        """Checked and let go: nothing here shows it yet, and applications go on when it is taken."""
+        """Refused: what is answered as taken would have to be kept and shown."""
         await get_record(self._ctx, _id(request, "run ID"))
-        await read_json(request, _NewMetadata)
-        return self._enveloped(None)
+        raise ApiError(501, "This server keeps no metadata of runs")
 
     # -- apps --
 

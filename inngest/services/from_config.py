@@ -294,6 +294,12 @@ class _Resolution:
                 "as --event-key or as INNGEST_EVENT_KEY",
                 "keys", "event",
             )  # fmt: skip
+        for number, key in enumerate(keys):
+            if not key.strip():
+                given = self._over.event_keys is not None
+                self._refuse(
+                    "the event key is blank", *(("--event-key",) if given else ("keys", "event", str(number)))
+                )
         return tuple(keys)
 
     # Times

@@ -70,10 +70,6 @@ async def test_whatever_is_sent_is_no_error_of_the_server(world: World) -> None:
                 % (writer.text(), writer.text()),
                 member(),
             ),
-            f"/v1/runs/{run}/metadata": (
-                b'{"metadata":[{"kind":"a","op":"set","values":%b}]}' % writer.object(),
-                member(),
-            ),
             "/v1/traces/userland": (member(), b"\xff"),
             "/invoke/shop-order": (
                 b'{"data":%b,"user":%b,"id":%b}' % (member(), member(), writer.text()),

@@ -269,6 +269,13 @@ async def test_an_event_leads_to_its_runs(world: World) -> None:
     assert found["functionRun"] == {"output": None, "status": "QUEUED", "event": {"name": "order/placed"}}
 
 
+async def test_an_event_without_an_id_of_its_sender_is_one_by_its_own(world: World) -> None:
+    event = world.event()
+    await world.start(event)
+    found = await world.query("query Q($id: ULID!) { eventV2(id: $id) { idempotencyKey } }", id=event.id)
+    assert found["eventV2"] == {"idempotencyKey": event.id}
+
+
 async def test_runs_are_listed_and_paged(world: World) -> None:
     runs = []
     for _ in range(5):

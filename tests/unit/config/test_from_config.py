@@ -358,6 +358,14 @@ def test_without_keys_nothing_starts() -> None:
     assert refusals("", ("runner",), keys="") == [signing]
 
 
+def test_a_blank_event_key_is_refused_with_its_place() -> None:
+    assert refusals("", keys='keys: {signing: ["aa"], event: ["e", " "]}') == [
+        "c.cue:1:38: keys.event.1: the event key is blank"
+    ]
+    with pytest.raises(ConfigError, match=r"^--event-key: the event key is blank"):
+        settings("", event_keys=("",))
+
+
 def test_a_signing_key_that_is_none_is_refused_with_its_place() -> None:
     assert refusals("", keys='keys: {signing: ["aa", "signkey-prod-zz"], event: ["e"]}') == [
         "c.cue:1:24: keys.signing.1: the signing key is not hexadecimal: see its character 14"
