@@ -145,6 +145,10 @@ LEASE_BYTES = 32 * 1024 * 1024
 """Items are handed out together, and runs shown in one page, until their runs reach so much; the one that
 reaches it is the last.
 """
+WORK_BYTES = 256 * 1024 * 1024
+"""While the runs that one executor works on take so much, it takes no more work."""
+ANSWER_BYTES = 128 * 1024 * 1024
+"""Answers of applications that one process reads or stores; others wait before their bodies are read."""
 
 
 WAKE_LEAST = 5

@@ -22,12 +22,13 @@ from inngest.backends.sqlite.engine import SqliteEngineStore
 from inngest.backends.sqlite.journal import Journal
 from inngest.backends.sqlite.stream import SqliteEventStream
 from inngest.core.model.transition import Committed, Transition
-from inngest.core.policy import Policy
+from inngest.core.policy import ANSWER_BYTES, Policy
 from inngest.drivers.application import HttpDriver
 from inngest.drivers.gateway import HttpGateway
 from inngest.drivers.http import HttpClient
 from inngest.drivers.schemes import SchemeDriver
 from inngest.loops.background import persist
+from inngest.loops.room import Room
 from inngest.loops.trouble import guarded
 from inngest.ports.data import DataStore, Predecessor
 from inngest.ports.engine import EngineStore
@@ -301,7 +302,8 @@ class _Process:
 
     def _executor(self) -> Service:
         settings, runtime = self._settings, self._runtime
-        client = HttpClient()
+        answers = Room(ANSWER_BYTES)
+        client = HttpClient(room=answers)
         driver = HttpDriver(
             client,
             clock=runtime.clock,
@@ -317,6 +319,7 @@ class _Process:
             HttpGateway(client, timeout=settings.call_timeout_seconds),
             capacity=settings.workers,
             observe=self._observer(),
+            answers=answers,
         )
         self._metrics.executor = executor.counts
         self._metrics.working = lambda: executor.in_flight

@@ -18,11 +18,12 @@ from inngest.core.errors import StoreUnavailable, StoreUnusable
 from inngest.core.model.functions import Function
 from inngest.core.model.runs import CALLS, Item, Kind, Leased, Queue, RunStatus
 from inngest.core.model.transition import Complete, Effect, EndRun, Lease, Retry, Transition, lease_of
-from inngest.core.policy import CAPACITY, DEAD, LEASE, MAX_ITEM_FAILURES
+from inngest.core.policy import ANSWER_BYTES, CAPACITY, DEAD, LEASE, MAX_ITEM_FAILURES, WORK_BYTES
 from inngest.core.sdk.responses import failure, has_failed
 from inngest.core.timing.backoff import retry_delay
 from inngest.loops.background import Watched
 from inngest.loops.backoff import backoff
+from inngest.loops.room import Room
 from inngest.ports.driver import Driver, Gateway
 from inngest.ports.engine import Take
 from inngest.services.counts import ExecutorCounts
@@ -44,7 +45,8 @@ _REGISTRY_FAILURES = 5
 class Executor:
     """One executor; any number of them may share an engine store.
 
-    ``observe`` is called with each commit that happened, for the console.
+    ``observe`` is called with each commit that happened, for the console. ``answers``: the room that answers
+    share, in which they are until they are stored.
     """
 
     def __init__(
@@ -55,8 +57,12 @@ class Executor:
         *,
         capacity: int = CAPACITY,
         observe: Observer | None = None,
+        answers: Room | None = None,
     ) -> None:
         self._runtime = runtime
+        self._answers = answers if answers is not None else Room(ANSWER_BYTES)
+        self._runs = Room(WORK_BYTES)
+        self._weights: dict[asyncio.Task[None], int] = {}  # of the runs that are worked on
         self._engine = runtime.engine
         self._driver = driver
         self._gateway = gateway
@@ -64,7 +70,7 @@ class Executor:
         self._observe = observe
         self._working: dict[asyncio.Task[None], Lease] = {}
         self._committing: set[asyncio.Task[None]] = set()
-        self._room = asyncio.Event()
+        self._freed = asyncio.Event()
         self._loop = Loop("executor.lease", self._round)
         self._ended = asyncio.Event()
         self._heart = Watched("executor.heartbeat", self._beat)
@@ -93,9 +99,9 @@ class Executor:
 
     async def _round(self) -> None:
         free = self._capacity - len(self._working)
-        if free <= 0:
-            self._room.clear()
-            await self._loop.rest(self._room.wait())
+        if free <= 0 or self._runs.full:
+            self._freed.clear()
+            await self._loop.rest(self._freed.wait())
             return
         try:
             work = await self._engine.lease(
@@ -121,11 +127,22 @@ class Executor:
     def _start(self, leased: Leased) -> None:
         task = asyncio.create_task(self._work(leased))
         self._working[task] = lease_of(leased.item)
+        self._weigh(task, leased)
         task.add_done_callback(self._done)
+
+    def _weigh(self, task: asyncio.Task[None], leased: Leased | None, more: int = 0) -> None:
+        """Count the run that the task works on, and ``more`` that comes to it."""
+        run = leased.run if leased is not None else None
+        weight = run.weight() + more if run is not None else 0
+        self._runs.take(weight)
+        self._runs.give(self._weights.pop(task, 0))
+        if weight:
+            self._weights[task] = weight
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._working.pop(task, None)
-        self._room.set()
+        self._weigh(task, None)
+        self._freed.set()
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("work on an item failed", action="executor.work", exc_info=error)
 
@@ -166,6 +183,7 @@ class Executor:
         while current is not None:
             item = current.item
             self._working[task] = lease_of(item)
+            self._weigh(task, current)
             self.counts.lateness.add((self._runtime.clock() - item.due) / 1000)
             try:
                 transition = await self._decide(current)
@@ -185,9 +203,13 @@ class Executor:
                 )
                 transition = self._defect(current)
             self._committing.add(task)
+            weight = transition.weight()
+            self._weigh(task, current, weight)
+            self._answers.take(weight)
             try:
                 current = await self._commit(current, transition)
             finally:
+                self._answers.give(weight)
                 self._committing.discard(task)
             if current is not None and self._loop.stopping:
                 await self._hand_back([lease_of(current.item)])
@@ -202,7 +224,7 @@ class Executor:
         failures = 0
         others = [self._defect, self._last_resort, self._in_silence]
         while True:
-            take = None if self._loop.stopping else Take(self._worker, LEASE)
+            take = None if self._loop.stopping or self._runs.full else Take(self._worker, LEASE)
             try:
                 committed = (await self._engine.commit([transition], take=take))[0]
             except StoreUnusable:

@@ -352,6 +352,16 @@ class Transition(Struct, omit_defaults=True, gc=False):
     effects: list[Effect]
     lease: Lease | None = None
 
+    def weight(self) -> int:
+        """The bytes of what it stores, about."""
+        weight = 0
+        for effect in self.effects:
+            if isinstance(effect, SaveStep):
+                weight += len(effect.value)
+            elif isinstance(effect, Emit):
+                weight += len(effect.event)
+        return weight
+
 
 class Committed(Struct, gc=False):
     """What became of a transition.

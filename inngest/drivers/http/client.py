@@ -11,6 +11,7 @@ from inngest.drivers.http.errors import HttpClientClosed, StaleConnection, TooMa
 from inngest.drivers.http.head import Headers, encode_head, without_credentials
 from inngest.drivers.http.pool import Pool
 from inngest.drivers.http.target import Target
+from inngest.loops.room import Room
 
 # A 303 asks for a GET of something else, whose body would pass for the answer to the POST: it is returned as
 # it stands.
@@ -37,12 +38,14 @@ class HttpClient:
         max_body: int = 8 * 1024 * 1024,
         max_redirects: int = 60,
         ssl_context: ssl.SSLContext | None = None,
+        room: Room | None = None,
     ) -> None:
         if max_connections_per_host < 1:
             raise ValueError(f"max_connections_per_host is {max_connections_per_host}, must be at least 1")
         self._limit = max_connections_per_host
         self._idle_seconds = idle_seconds
         self._max_body = max_body
+        self._room = room
         self._max_redirects = max_redirects
         self._dialer = Dialer(connect_timeout=connect_timeout, ssl_context=ssl_context)
         self._pools: dict[str, Pool] = {}
@@ -134,5 +137,6 @@ class HttpClient:
             limit=self._limit,
             idle_seconds=self._idle_seconds,
             max_body=self._max_body,
+            room=self._room,
         )
         return pool

@@ -26,10 +26,14 @@ from inngest.drivers.http.errors import (
     StaleConnection,
 )
 from inngest.drivers.http.target import Target
+from inngest.loops.room import Room
 
 MAX_HEAD_BYTES = 64 * 1024
 """Most bytes outside the body at a stretch: the head with its interim responses, chunk extensions,
 trailers."""
+
+SMALL = 64 * 1024
+"""A body up to this size needs no room."""
 
 # Below this size one joined write is cheaper than two.
 _JOIN_BYTES = 64 * 1024
@@ -86,10 +90,14 @@ class Connection(asyncio.Protocol):
     cleanly is never ``ready`` again. One timer serves both the request's deadline and the idle limit: it is
     moved only when the new deadline is earlier than the timer, so that the usual request touches no timer at
     all.
+
+    A response that is not small asks for ``room`` before it is read to its end; it has it until it has been
+    given to the caller.
     """
 
     __slots__ = (
         "_answered",
+        "_asked",
         "_body",
         "_closing",
         "_complete",
@@ -110,6 +118,7 @@ class Connection(asyncio.Protocol):
         "_parser",
         "_poll",
         "_refused",
+        "_room",
         "_seconds",
         "_size",
         "_status",
@@ -119,19 +128,30 @@ class Connection(asyncio.Protocol):
         "_transport",
         "_until_close",
         "_used",
+        "_waits",
         "_where",
         "on_header",
         "ready",
     )
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, owner: Owner, where: str, *, max_body: int, idle_seconds: float
+        self,
+        loop: asyncio.AbstractEventLoop,
+        owner: Owner,
+        where: str,
+        *,
+        max_body: int,
+        idle_seconds: float,
+        room: Room | None = None,
     ) -> None:
         self._loop = loop
         self._owner = owner
         self._where = where
         self._max_body = max_body
         self._idle_seconds = idle_seconds
+        self._room = room
+        self._asked = 0  # bytes of room, asked for or taken
+        self._waits = False  # for room
         self.ready = False
         """At rest between two messages, and good for another one."""
         self._closing = False
@@ -318,8 +338,12 @@ class Connection(asyncio.Protocol):
             return
         if "content-length" in headers:
             self._until_close = False
-            if status not in {204, 304} and int(headers["content-length"]) > self._max_body:
-                raise HttpTooLarge(self._where, part="body", limit=self._max_body)
+            if status not in {204, 304}:
+                length = int(headers["content-length"])
+                if length > self._max_body:
+                    raise HttpTooLarge(self._where, part="body", limit=self._max_body)
+                if length > SMALL and "content-encoding" not in headers:
+                    self._ask(length)
         elif "transfer-encoding" in headers:
             self._until_close = False
             if headers["transfer-encoding"].lower() != "chunked":
@@ -343,8 +367,10 @@ class Connection(asyncio.Protocol):
             if isinstance(self._body, bytes):
                 self._body = bytearray(self._body)
             self._body += data
-        if len(self._body) > self._max_body:
-            raise HttpTooLarge(self._where, part="body", limit=self._max_body)
+        if len(self._body) > SMALL:
+            if len(self._body) > self._max_body:
+                raise HttpTooLarge(self._where, part="body", limit=self._max_body)
+            self._ask(self._max_body)  # how much is to come is not known
 
     def on_message_complete(self) -> None:
         if self._interim:
@@ -352,6 +378,33 @@ class Connection(asyncio.Protocol):
         elif not self._complete:
             self._complete = True
             self._keep_alive = self._parser.should_keep_alive()
+
+    # Room
+
+    def _ask(self, size: int) -> None:
+        if self._room is None or self._asked:
+            return
+        self._asked = size
+        if not self._room.ask(size, self._granted):
+            self._waits = True
+            if not self._transport.is_closing():
+                self._transport.pause_reading()
+
+    def _granted(self) -> None:
+        self._waits = False
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def _leave(self) -> None:
+        """Give back the room, or ask for it no more."""
+        asked, self._asked = self._asked, 0
+        if not asked or self._room is None:
+            return
+        if self._waits:
+            self._granted()
+            self._room.forget(self._granted)
+        else:
+            self._room.give(asked)
 
     # Ends of an exchange
 
@@ -386,6 +439,7 @@ class Connection(asyncio.Protocol):
                 )
             )
         self._body = b""
+        self._leave()
 
     def _fail(self, error: HttpError) -> None:
         future = self._future
@@ -395,6 +449,7 @@ class Connection(asyncio.Protocol):
         self._decoder = None
         self._closing = True
         self._transport.abort()
+        self._leave()
         if future is not None and not future.done():
             future.set_exception(error)
 

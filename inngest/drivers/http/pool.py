@@ -9,6 +9,7 @@ from inngest.drivers.http.connection import Connection
 from inngest.drivers.http.dial import Dialer
 from inngest.drivers.http.errors import HttpClientClosed, HttpTimeout
 from inngest.drivers.http.target import Target
+from inngest.loops.room import Room
 
 
 class Pool:
@@ -20,13 +21,21 @@ class Pool:
     """
 
     def __init__(
-        self, target: Target, dialer: Dialer, *, limit: int, idle_seconds: float, max_body: int
+        self,
+        target: Target,
+        dialer: Dialer,
+        *,
+        limit: int,
+        idle_seconds: float,
+        max_body: int,
+        room: Room | None = None,
     ) -> None:
         self._target = target
         self._dialer = dialer
         self._limit = limit
         self._idle_seconds = idle_seconds
         self._max_body = max_body
+        self._room = room
         self._idle: list[Connection] = []
         self._slots = 0
         # A waiter is given an idle connection, or None: leave to open one in a slot already counted.
@@ -71,7 +80,12 @@ class Pool:
         connection = await self._dialer.dial(
             self._target,
             lambda: Connection(
-                loop, self, self._target.where, max_body=self._max_body, idle_seconds=self._idle_seconds
+                loop,
+                self,
+                self._target.where,
+                max_body=self._max_body,
+                idle_seconds=self._idle_seconds,
+                room=self._room,
             ),
             deadline=deadline,
             seconds=seconds,
