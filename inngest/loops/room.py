@@ -17,10 +17,6 @@ class Room:
         self._waiting: OrderedDict[Callable[[], None], int] = OrderedDict()
         self.taken = 0
 
-    @property
-    def full(self) -> bool:
-        return self.taken >= self._most
-
     def ask(self, size: int, granted: Callable[[], None]) -> bool:
         """Take so much, if there is room and nobody waits. Else ``granted`` is called when it has been taken,
         unless it is forgotten before.

@@ -61,8 +61,8 @@ class Executor:
     ) -> None:
         self._runtime = runtime
         self._answers = answers if answers is not None else Room(ANSWER_BYTES)
-        self._runs = Room(WORK_BYTES)
         self._weights: dict[asyncio.Task[None], int] = {}  # of the runs that are worked on
+        self._weight = 0
         self._engine = runtime.engine
         self._driver = driver
         self._gateway = gateway
@@ -99,7 +99,7 @@ class Executor:
 
     async def _round(self) -> None:
         free = self._capacity - len(self._working)
-        if free <= 0 or self._runs.full:
+        if free <= 0 or self._weight >= WORK_BYTES:
             self._freed.clear()
             await self._loop.rest(self._freed.wait())
             return
@@ -127,21 +127,17 @@ class Executor:
     def _start(self, leased: Leased) -> None:
         task = asyncio.create_task(self._work(leased))
         self._working[task] = lease_of(leased.item)
-        self._weigh(task, leased)
+        self._weigh(task, leased.run.weight() if leased.run is not None else 0)
         task.add_done_callback(self._done)
 
-    def _weigh(self, task: asyncio.Task[None], leased: Leased | None, more: int = 0) -> None:
-        """Count the run that the task works on, and ``more`` that comes to it."""
-        run = leased.run if leased is not None else None
-        weight = run.weight() + more if run is not None else 0
-        self._runs.take(weight)
-        self._runs.give(self._weights.pop(task, 0))
-        if weight:
-            self._weights[task] = weight
+    def _weigh(self, task: asyncio.Task[None], weight: int) -> None:
+        """The run that the task works on takes so much."""
+        self._weight += weight - self._weights.get(task, 0)
+        self._weights[task] = weight
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._working.pop(task, None)
-        self._weigh(task, None)
+        self._weight -= self._weights.pop(task)
         self._freed.set()
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("work on an item failed", action="executor.work", exc_info=error)
@@ -183,7 +179,6 @@ class Executor:
         while current is not None:
             item = current.item
             self._working[task] = lease_of(item)
-            self._weigh(task, current)
             self.counts.lateness.add((self._runtime.clock() - item.due) / 1000)
             try:
                 transition = await self._decide(current)
@@ -204,7 +199,8 @@ class Executor:
                 transition = self._defect(current)
             self._committing.add(task)
             weight = transition.weight()
-            self._weigh(task, current, weight)
+            # What the run has, and what comes to it: so much it takes until its next item ends.
+            self._weigh(task, weight + (current.run.weight() if current.run is not None else 0))
             self._answers.take(weight)
             try:
                 current = await self._commit(current, transition)
@@ -224,7 +220,7 @@ class Executor:
         failures = 0
         others = [self._defect, self._last_resort, self._in_silence]
         while True:
-            take = None if self._loop.stopping or self._runs.full else Take(self._worker, LEASE)
+            take = None if self._loop.stopping or self._weight >= WORK_BYTES else Take(self._worker, LEASE)
             try:
                 committed = (await self._engine.commit([transition], take=take))[0]
             except StoreUnusable:

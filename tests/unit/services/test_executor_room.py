@@ -59,7 +59,7 @@ async def test_large_runs_are_worked_on_a_few_at_a_time(monkeypatch: pytest.Monk
             await world.ended(run)
     assert len(world.application.calls) == 2 * RUNS
     assert most < 6 * len(LARGE)
-    assert world.executor._runs.taken == 0
+    assert world.executor._weight == 0
     assert not world.executor._weights
 
 
