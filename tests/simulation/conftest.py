@@ -15,7 +15,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("simulation")
     group.addoption("--seeds", type=int, default=0, help="how many seeds to simulate over each store")
     group.addoption("--seed", type=int, default=None, help="simulate this seed alone")
-    group.addoption("--store", default="", help="over this store alone: memory or sqlite")
+    group.addoption("--store", default="", help="over this store alone: memory, sqlite or redis")
 
 
 @pytest.fixture(scope="session")

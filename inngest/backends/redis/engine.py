@@ -161,7 +161,13 @@ class RedisEngineStore:
         results = [
             self._committed(transition, reply) for transition, reply in zip(transitions, replies, strict=True)
         ]
-        await self._complete([result.next for result in results if result.next is not None])
+        following = [result.next for result in results if result.next is not None]
+        there = await self._complete(following)
+        if len(there) < len(following):
+            ids = set(map(id, there))
+            for result in results:
+                if id(result.next) not in ids:
+                    result.next = None
         return results
 
     def _commit(self, transition: Transition, take: Take | None) -> Command:

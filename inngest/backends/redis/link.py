@@ -210,6 +210,10 @@ class Link:
         replies = await request.future
         if request.era != self._era:
             raise self._elsewhere()
+        return self._judged(request, replies, nothing)
+
+    def _judged(self, request: _Request, replies: list[Reply], nothing: Mapping[str, Reply]) -> list[Reply]:
+        """The replies without errors. Raises as `run`."""
         for place, (command, reply) in enumerate(zip(request.commands, replies, strict=False)):
             if isinstance(reply, RedisError):
                 name = str(command[0])

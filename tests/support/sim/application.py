@@ -131,10 +131,11 @@ class Application:
         if self._random.random() < 0.3:
             await asyncio.sleep(self._random.random() * self._random.choice((0.01, 0.2, 2.0)))
 
-    def spoil(self, fn: Definition, op: dict[str, Any]) -> None:
+    def spoil(self, fn: Definition, run: str, op: dict[str, Any]) -> None:
         """Let a step tell of itself what nobody needs and somebody may trip over."""
         if fn.bad and self._random.random() < fn.bad:
             raw = msgspec.Raw(self._random.choice(BAD_VALUES))
+            self.world.truth.mistreated.add(run)  # what cannot be read fails, by right
             match self._random.randint(0, 2):
                 case 0:
                     op["opts"]["input"] = [raw]
@@ -249,7 +250,7 @@ class _Call:
             self.app.world.truth.computed[self.run, leaf.id].append("error")
             return op_of(leaf, "StepFailed", error=error)
         op = op_of(leaf, "StepRun", data=msgspec.Raw(self.app.value(self.fn, self.run, leaf.id)))
-        self.app.spoil(self.fn, op)
+        self.app.spoil(self.fn, self.run, op)
         return op
 
     def _later(self, leaf: Leaf, *, race: bool) -> dict[str, Any]:

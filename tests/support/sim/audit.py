@@ -18,10 +18,9 @@ from inngest.core.model.events import FINISHED, INVOKED, Event
 from inngest.core.model.functions import Function
 from inngest.core.model.history import What
 from inngest.core.model.runs import PauseKind, Run, RunStatus
-from inngest.core.policy import KEY_TTL, REMEMBERED
+from inngest.core.policy import KEY_TTL, REMEMBERED, SETTLING
 from inngest.core.timing import gcra
 from inngest.core.timing.cron import parse_cron
-from sim import ports
 from sim.people import subscribed
 from sim.process import EPOCH
 from sim.programs import FETCH, INVOKE, RUN, SIGNAL, SLEEP, WAIT, Leaf, can_fail, leaves
@@ -35,7 +34,7 @@ _decode = msgspec.json.decode
 
 def look_at_crons(world: World) -> None:
     """Each schedule has exactly one next tick."""
-    queued = ports.cron_items(world.stores)
+    queued = world.stores.cron_items()
     for fn in world.shadow.functions.values():
         schedules = [trigger.cron for trigger in fn.triggers if trigger.cron and not fn.archived]
         jobs = queued.get(fn.id, [])
@@ -99,10 +98,10 @@ class _Audit:
 
     def _adopt(self) -> None:
         """Where a process died together with its store, a commit may have happened that nobody has seen."""
-        if not self.world.stores.embedded:
+        if self.world.stores.seen:
             return
+        alive = self.world.stores.known_runs()
         for run, end in self.truth.ending.items():
-            alive = ports.known_runs(self.world.stores)
             if run in self.truth.created and run not in self.truth.ended and run not in alive:
                 self.truth.ended[run] = end
 
@@ -169,6 +168,8 @@ class _Audit:
             self._batched(fn, group, must=must)
             return
         times = sorted(run.created for run in runs)
+        if any(each.last() - each.first() > SETTLING for each in group):
+            return  # its sender has slept for longer than anybody remembers
         if any(after - before < KEY_TTL for before, after in pairwise(times)):
             self.violate(1, "two-runs", f"{where}: {[run.id for run in runs]}")
         skipped = sum(self.skips[fn.id, each.event.id] for each in group)
@@ -196,6 +197,9 @@ class _Audit:
             for other in self.truth.accepted.values()
             if other is not accepted and self._same_lock(fn, accepted.event, other.event)
         ]
+        again = (self.truth.created[new].run for _, new in self.truth.reruns if new in self.truth.created)
+        if any(run.fn == fn.id and run.created >= accepted.first() for run in again):
+            return
         if all(accepted.first() > other.last() for other in others):
             self.violate(9, "newest-skipped", where)
 
@@ -266,7 +270,7 @@ class _Audit:
 
     def _history(self) -> None:
         """What people see tells of each run once (and of nothing else)."""
-        if self.world.stores.embedded:
+        if not self.world.stores.seen:
             return  # what was committed in the moment of a death is not seen from here
         scheduled: Counter[str] = Counter()
         ended: Counter[str] = Counter()
@@ -437,7 +441,7 @@ class _Audit:
             if started.run.fn == fn.id and started.run.lock and (end := self.truth.ended.get(run_id)):
                 over = min(end.at, self.truth.evicted.get(run_id, end.at))
                 by_lock[started.run.lock].append((started.at, over, run_id))
-        if self.world.stores.embedded:
+        if not self.world.stores.seen:
             return
         for lock, spans in by_lock.items():
             spans.sort()
@@ -473,7 +477,7 @@ class _Audit:
 
     def _admitted(self, run: Run) -> int:
         """When it was created, by the store's time."""
-        if self.world.stores.embedded:
+        if not self.world.stores.seen:
             return run.created  # which is the store's there
         return EPOCH + self.truth.created[run.id].at
 
@@ -509,14 +513,14 @@ class _Audit:
     def _crons(self) -> None:
         if not self.world.crons_until:
             return
-        for fn, jobs in ports.cron_items(self.world.stores).items():
+        for fn, jobs in self.world.stores.cron_items().items():
             if jobs:
                 self.violate(6, "cron-items", f"{fn}: {jobs} although it has no schedule any more")
         end = EPOCH + self.world.crons_until
         schedules_of = defaultdict(set)
-        for at, live in self.truth.registered:
-            if at <= self.world.crons_until:
-                for fn in live.values():
+        for registry in self.truth.registered:
+            if registry.begun <= self.world.crons_until:
+                for fn in registry.live.values():
                     schedules_of[fn.id] |= {trigger.cron for trigger in fn.triggers if trigger.cron}
         for fn in self.functions.values():
             for schedule in schedules_of[fn.id]:
@@ -539,7 +543,7 @@ class _Audit:
     async def _leftovers(self) -> None:
         if any(each.code in {"not-quiet", "stuck"} for each in self.truth.violations):
             return
-        for text in ports.leftovers(self.world.stores):
+        for text in self.world.stores.leftovers():
             self.violate(9, "left-over", text)
 
     async def _shown(self) -> None:
@@ -553,7 +557,7 @@ class _Audit:
 
     async def _letters(self) -> None:
         """What nobody can read is kept aside, and nothing else."""
-        for letter in await ports.letters(self.world.stores):
+        for letter in await self.world.stores.letters():
             if letter.body not in self.truth.garbage:
                 self.violate(11, "buried", f"{letter.kind} for {letter.group}: {letter.reason}")
 

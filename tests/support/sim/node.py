@@ -53,6 +53,7 @@ class Node:
         self.routes: Routes | None = None
         self.context: ApiContext | None = None
         self._drains: list[Callable[[float], Awaitable[None]]] = []
+        self._store: Any = None
         self.starts = 0
 
     @property
@@ -92,11 +93,13 @@ class Node:
     async def _main(self, process: Process) -> None:
         world = self.world
         stores = world.stores
-        if stores.embedded:
-            await stores.open()
+        store = await stores.connect()
+        self._store = store
         chance = world.chance(f"time {process.name}")
-        slack = 0 if stores.embedded else world.plan.slack
-        watch = Timed(world.watch(), world.clock, int(chance.random() * (slack + 1)), slack)
+        watch: Any = world.watch(store)
+        if stores.timed:
+            slack = 0 if stores.embedded else world.plan.slack
+            watch = Timed(watch, world.clock, int(chance.random() * (slack + 1)), slack)
         engine = client(watch, process, "engine", world.faults)
         stream = client(
             world.broker.of(process, stores.stream),
@@ -227,8 +230,7 @@ class Node:
         async def drain() -> None:
             for each in reversed(self._drains):
                 await each(grace)
-            if self.world.stores.embedded:
-                await self.world.stores.engine.close()
+            await self.world.stores.leave(self._store)
 
         done = process.spawn(drain())
         await asyncio.wait({done}, timeout=grace + 30)

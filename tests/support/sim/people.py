@@ -21,7 +21,7 @@ from inngest.core.timing.times import rfc3339
 from sim.plan import Planned
 from sim.process import EPOCH
 from sim.programs import WAIT, Leaf
-from sim.truth import Sent
+from sim.truth import Registry, Sent
 
 if TYPE_CHECKING:
     from sim.application import Application
@@ -202,17 +202,12 @@ class People:
         world.truth.reruns.append((original, new))
 
 
-def subscribed(
-    versions: list[tuple[int, dict[str, Function]]], since: int, until: int
-) -> list[dict[str, Function]]:
-    """The registries that were in force at any time between two."""
+def subscribed(versions: list[Registry], since: int, until: int) -> list[dict[str, Function]]:
+    """The registries that were in force at any time between two, or may have been."""
     found: list[dict[str, Function]] = []
-    current: dict[str, Function] = {}
-    for at, live in versions:
-        if at > since:
-            if not found:
-                found.append(current)
-            if at <= until:
-                found.append(live)
-        current = live
-    return found or [current]
+    begun, live = 0, dict[str, Function]()
+    for following in versions:
+        if begun <= until and following.at > since:
+            found.append(live)
+        begun, live = following.begun, following.live
+    return [*found, live] if begun <= until else found

@@ -10,8 +10,8 @@ from sim.application import BAD_VALUES, Definition
 from sim.faults import Rates
 from sim.programs import Draw, Leaf, Program, Seq
 
-MEMORY, SQLITE = "memory", "sqlite"
-STORES = (MEMORY, SQLITE)
+MEMORY, SQLITE, REDIS = "memory", "sqlite", "redis"
+STORES = (MEMORY, SQLITE, REDIS)
 
 FEATURES = (
     "plain",
@@ -118,6 +118,8 @@ class Plan:
     outages: int = 0
     nights: list[float] = field(default_factory=list)
     late: bool = False
+    longest: float = 90_000.0
+    """Seconds that anything may take."""
     slack: int = 0
     garbage: int = 0
     app_chance: float = 0.0
@@ -131,11 +133,18 @@ class Plan:
     changes: int = 0
     people: dict[str, int] = field(default_factory=dict)
 
+    @property
+    def at_once(self) -> bool:
+        """On Redis: all round trips of a call are done at once. Else those of several calls meet."""
+        return self.seed % 2 == 0
+
 
 def draw(seed: int, store: str, *, events: int = 0) -> Plan:
     """The plan of a seed. ``events``: how many, 0 for as many as the seed says."""
     random = Random(f"plan {seed}")
     plan = Plan(seed, store)
+    if store == REDIS:
+        plan.longest = 3_700.0  # a day of signs of life takes minutes there
     _draw_faults(plan, random)
     _draw_nodes(plan, random)
     _draw_functions(plan, random)
@@ -166,7 +175,7 @@ def _draw_faults(plan: Plan, random: Random) -> None:
     plan.late = random.random() < 0.5
     if random.random() < 0.1:
         seconds = random.choice((600.0, 3_700.0, 90_000.0))
-        plan.nights = [seconds]
+        plan.nights = [min(seconds, plan.longest)]
     plan.garbage = random.choice((0, 0, 2))
 
 

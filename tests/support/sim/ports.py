@@ -93,39 +93,148 @@ def work_of(work: Work) -> Work:
 # -- the stores --
 
 
-class MemoryStores:
-    """Systems that outlive every process."""
+class Stores:
+    """The systems behind the processes.
+
+    Attributes:
+        embedded: they live and die with the one process that has them.
+        seen: whatever happens in the engine store is seen by those who watch it, and in its order. Else what
+            a process that died had done may come to light later.
+        timed: clients of the engine store know its time as it does itself.
+
+    """
 
     embedded = False
+    seen = True
+    timed = True
+    full = False
+    """No room is left on the disk."""
+    engine: Any
+    """As the world's own eye sees it."""
+    stream: Any
+    data: Any
+
+    async def connect(self) -> Any:
+        """The engine store, as a process that starts has it."""
+        return self.engine
+
+    async def leave(self, engine: Any) -> None:
+        """A process that has it ends in order."""
+
+    def abandon(self) -> None:
+        """The process that has them is dead."""
+
+    def close(self) -> None:
+        """The seed is over."""
+
+    # -- what is left at the end --
+
+    async def unfinished(self) -> dict[str, int]:
+        """What is still under way; empty if nothing is."""
+        stats = await self.engine.stats()
+        ticks = sum(map(len, self.cron_items().values()))
+        found = {
+            "runs": stats.runs,
+            "items": stats.queued - ticks,
+            "leased": stats.leased,
+            "pauses": stats.pauses,
+            "outbox": stats.outbox,
+            "ticks": ticks,
+        }
+        for group in GROUPS:
+            found[f"stream for {group}"] = await self.stream.backlog(group)
+        return {what: count for what, count in found.items() if count}
+
+    async def stuck(self) -> list[str]:
+        """Runs with what they have, for people."""
+        raise NotImplementedError
+
+    def known_runs(self) -> set[str]:
+        """Those that have not ended."""
+        raise NotImplementedError
+
+    def leftovers(self) -> list[str]:
+        """Capacity, partitions, locks and collectors that nothing holds any more."""
+        raise NotImplementedError
+
+    def cron_items(self) -> dict[str, list[str]]:
+        """The queued ticks of each function."""
+        raise NotImplementedError
+
+    async def letters(self) -> list[Any]:
+        """All dead letters."""
+        found: list[Any] = []
+        while page := await self.stream.letters(found[-1].id if found else "", limit=100):
+            found += page
+        return found
+
+
+class _InMemory(Stores):
+    """Their engine store has all of its state in this process."""
+
+    async def stuck(self) -> list[str]:
+        told = []
+        state = self.engine._state
+        for run_id, run in state.runs.items():
+            items = [
+                f"{item.kind} {item.job.removeprefix(run_id)} due {item.due}"
+                for item in await self.engine.items(run.run.fn, run_id)
+            ]
+            told.append(f"{run_id} of {run.run.slug}: items {items}, pauses {list(run.pauses)}")
+        told += [f"{job}" for job, entry in state.entries.items() if not entry.item.run]
+        return told
+
+    def known_runs(self) -> set[str]:
+        return set(self.engine._state.runs)
+
+    def leftovers(self) -> list[str]:
+        state = self.engine._state
+        queue = state.queue
+        cells = [
+            f"cell {key}: {len(cell.holders)} holders, {len(cell.lines)} lines"
+            for key, cell in queue._cells.items()
+        ]
+        found = [text for text in cells if not text.endswith("0 holders, 0 lines")]
+        found += [
+            f"partition {name} of size {part.size}"
+            for name, part in queue._parts.items()
+            if not name.endswith("/r")
+        ]
+        found += [f"lock {key} of {run}" for key, run in state.locks.items()]
+        found += [f"collector {key}" for key in state.collectors]
+        found += [f"collector of {job}" for job in state.collected]
+        if queue._leased:
+            found.append(f"{len(queue._leased)} leases")
+        return found
+
+    def cron_items(self) -> dict[str, list[str]]:
+        return {
+            partition.partition("/")[0]: [entry.item.job for entry in crons.values()]
+            for partition, crons in self.engine._state.crons.items()
+        }
+
+
+class MemoryStores(_InMemory):
+    """Systems that outlive every process."""
 
     def __init__(self, clock: Clock) -> None:
         self.engine = MemoryEngineStore(clock)
         self.stream = SharedStream(clock)
         self.data = MemoryDataStore()
 
-    async def open(self) -> None:
-        pass
 
-    def abandon(self) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
-
-
-class SqliteStores:
+class SqliteStores(_InMemory):
     """Systems that live and die with the one process that has their files."""
 
     embedded = True
+    seen = False
 
     def __init__(self, folder: Path, clock: Clock) -> None:
         self._folder = folder
         self._clock = clock
         self._journal: _Journal | None = None
-        self.full = False
-        """No room is left on the disk."""
 
-    async def open(self) -> None:
+    async def connect(self) -> Any:
         self._journal = _Journal(self._folder / "engine.db")
         self.engine = SqliteEngineStore(self._journal, clock=self._clock)
         self.stream = SqliteEventStream(self._journal, clock=self._clock)
@@ -134,9 +243,13 @@ class SqliteStores:
         await self.stream.open()
         self._journal._db = _Disk(self._journal._db, self)
         await self.data.open()
+        return self.engine
+
+    async def leave(self, engine: Any) -> None:
+        await engine.close()
 
     def abandon(self) -> None:
-        """The process is dead: what it had not committed is gone."""
+        # What it had not committed is gone.
         journal, self._journal = self._journal, None
         if journal is not None:
             journal._dead.set()
@@ -198,82 +311,3 @@ class _Disk:
             error = sqlite3.OperationalError("database or disk is full")
             error.sqlite_errorcode = sqlite3.SQLITE_FULL
             raise error
-
-
-Stores = MemoryStores | SqliteStores
-
-
-# -- what is left at the end --
-
-
-async def unfinished(stores: Stores) -> dict[str, int]:
-    """What is still under way; empty if nothing is."""
-    stats = await stores.engine.stats()
-    ticks = sum(len(jobs) for jobs in cron_items(stores).values())
-    found = {
-        "runs": stats.runs,
-        "items": stats.queued - ticks,
-        "leased": stats.leased,
-        "pauses": stats.pauses,
-        "outbox": stats.outbox,
-    }
-    for group in GROUPS:
-        found[f"stream for {group}"] = await stores.stream.backlog(group)
-    return {what: count for what, count in found.items() if count}
-
-
-async def stuck(stores: Stores) -> list[str]:
-    """Runs with what they have, for people."""
-    told = []
-    state = stores.engine._state
-    for run_id, run in state.runs.items():
-        items = [
-            f"{item.kind} {item.job.removeprefix(run_id)} due {item.due}"
-            for item in await stores.engine.items(run.run.fn, run_id)
-        ]
-        told.append(f"{run_id} of {run.run.slug}: items {items}, pauses {list(run.pauses)}")
-    told += [f"{job}" for job, entry in state.entries.items() if not entry.item.run]
-    return told
-
-
-def known_runs(stores: Stores) -> set[str]:
-    """Those that have not ended."""
-    return set(stores.engine._state.runs)
-
-
-def leftovers(stores: Stores) -> list[str]:
-    """Capacity, partitions, locks and collectors that nothing holds any more."""
-    state = stores.engine._state
-    queue = state.queue
-    cells = [
-        f"cell {key}: {len(cell.holders)} holders, {len(cell.lines)} lines"
-        for key, cell in queue._cells.items()
-    ]
-    found = [text for text in cells if not text.endswith("0 holders, 0 lines")]
-    found += [
-        f"partition {name} of size {part.size}"
-        for name, part in queue._parts.items()
-        if not name.endswith("/r")
-    ]
-    found += [f"lock {key} of {run}" for key, run in state.locks.items()]
-    found += [f"collector {key}" for key in state.collectors]
-    found += [f"collector of {job}" for job in state.collected]
-    if queue._leased:
-        found.append(f"{len(queue._leased)} leases")
-    return found
-
-
-def cron_items(stores: Stores) -> dict[str, list[str]]:
-    """The queued ticks of each function."""
-    return {
-        partition.partition("/")[0]: [entry.item.job for entry in crons.values()]
-        for partition, crons in stores.engine._state.crons.items()
-    }
-
-
-async def letters(stores: Stores) -> list[Any]:
-    """All dead letters."""
-    found: list[Any] = []
-    while page := await stores.stream.letters(found[-1].id if found else "", limit=100):
-        found += page
-    return found

@@ -80,6 +80,16 @@ class Sent:
 
 
 @dataclass
+class Registry:
+    """The live functions by id, of a version that came into force between two times (ms)."""
+
+    version: int
+    begun: int
+    at: int
+    live: dict[str, Function]
+
+
+@dataclass
 class Truth:
     """All times are the store's, in ms since the epoch of the simulation."""
 
@@ -102,7 +112,8 @@ class Truth:
     taken: dict[str, int] = field(default_factory=dict)
     history: list[History] = field(default_factory=list)
     emitted: dict[str, Event] = field(default_factory=dict)
-    registered: list[tuple[int, dict[str, Function]]] = field(default_factory=list)
+    registered: list[Registry] = field(default_factory=list)
+    """In the order of their versions."""
     starts: defaultdict[str, list[int]] = field(default_factory=lambda: defaultdict(list))  # by throttle
 
     # the applications

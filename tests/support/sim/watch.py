@@ -31,7 +31,7 @@ from inngest.core.model.transition import (
 )
 from sim import ports
 from sim.process import EPOCH
-from sim.truth import Ended, Started, Truth
+from sim.truth import Ended, Registry, Started, Truth
 
 Holder = tuple[str, int]
 """A worker, and the number of its request."""
@@ -59,6 +59,7 @@ class Shadow:
         self.cell_of_run: dict[str, str] = {}
         self.throttled: set[str] = set()
         self.functions: dict[str, Function] = {}
+        self.registering: dict[str, int] = {}  # since when, by app
         self.foreseen: set[tuple[str, str]] = set()
         """Runs, and steps of runs, whose commit must have happened, although it has not returned yet."""
 
@@ -100,11 +101,17 @@ class Watch:
     # -- the registry --
 
     async def put_app(self, app: Any, functions: Sequence[Function]) -> None:
+        shadow = self._shadow
+        # Who tries again may have succeeded before, and died of it.
+        begun = shadow.registering.setdefault(app.id, self._clock() - EPOCH)
         await self._engine.put_app(app, functions)
         known = await self._engine.registry()
-        self._shadow.functions = known.functions
+        shadow.registering.pop(app.id, None)
+        if all(each.version < known.version for each in self._truth.registered):
+            shadow.functions = known.functions
         live = {fn.id: fn for fn in known.functions.values() if not fn.archived}
-        self._truth.registered.append((self._clock() - EPOCH, live))
+        self._truth.registered.append(Registry(known.version, begun, self._clock() - EPOCH, live))
+        self._truth.registered.sort(key=lambda registry: registry.version)
 
     # -- leases --
 
@@ -355,7 +362,7 @@ class Watch:
 
     def _evicted(self, run: str, at: int) -> None:
         truth = self._truth
-        if run in truth.ended or run in truth.evicted:
+        if self._ordered and (run in truth.ended or run in truth.evicted):
             self._violate(4, "evicted-after-end", run)
         truth.evicted[run] = at
 

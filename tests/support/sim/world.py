@@ -25,8 +25,9 @@ from sim.http import outside
 from sim.loop import SimLoop, Stuck
 from sim.node import Node
 from sim.people import People
-from sim.plan import SQLITE, AppFates, Plan
+from sim.plan import REDIS, SQLITE, AppFates, Plan
 from sim.process import EPOCH, Process
+from sim.redis import RedisStores
 from sim.truth import Truth, Violation
 from sim.watch import Shadow, Watch
 
@@ -61,6 +62,8 @@ class World:
             shm = Path("/dev/shm")
             self.folder = Path(tempfile.mkdtemp(prefix="sim-", dir=shm if shm.is_dir() else None))
             self.stores = ports.SqliteStores(self.folder, self.clock)
+        elif plan.store == REDIS:
+            self.stores = RedisStores(self.loop, self.clock, self.chance("network"), at_once=plan.at_once)
         else:
             self.stores = ports.MemoryStores(self.clock)
         self.shadow = Shadow()
@@ -102,10 +105,8 @@ class World:
     def clock(self) -> int:
         return EPOCH + self.now()
 
-    def watch(self) -> Watch:
-        return Watch(
-            self.stores.engine, self.truth, self.shadow, self.clock, ordered=not self.stores.embedded
-        )
+    def watch(self, engine: Any) -> Watch:
+        return Watch(engine, self.truth, self.shadow, self.clock, ordered=self.stores.seen)
 
     def violate(self, rule: int, code: str, text: str) -> None:
         if not self.over:
@@ -137,7 +138,7 @@ class World:
     def _lateness(self) -> float:
         if not self.plan.late or self._late.random() < 0.5:
             return 0.5 + self._late.random() * 10
-        seconds = self._late.choice((1_900.0, 3_700.0, 90_000.0))
+        seconds = min(self._late.choice((1_900.0, 3_700.0, 90_000.0)), self.plan.longest)
         self._returning_until = max(self._returning_until, self.loop.time() + seconds)
         return seconds
 
@@ -321,15 +322,15 @@ class World:
             if not left and self._returning_until > self.loop.time() + 60:
                 await self._night(self._returning_until - self.loop.time())
             if self.loop.time() - max(healed, self._returning_until) > QUIET_LIMIT:
-                self.violate(5, "not-quiet", f"left: {left}; {await ports.stuck(self.stores)}"[:2000])
+                self.violate(5, "not-quiet", f"left: {left}; {await self.stores.stuck()}"[:2000])
                 return
 
     async def _left(self) -> dict[str, int]:
         left = {"people": self.people.busy} if self.people.busy else {}
         with suppress(AttributeError):  # the store is not open just now
-            left |= await ports.unfinished(self.stores)
-            if self.crons_until and (ticks := sum(map(len, ports.cron_items(self.stores).values()))):
-                left["ticks"] = ticks
+            left |= await self.stores.unfinished()
+            if not self.crons_until:
+                left.pop("ticks", None)
         return left
 
     def clear(self) -> None:
