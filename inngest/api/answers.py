@@ -11,7 +11,6 @@ from msgspec import Raw
 
 from inngest.core.json import border
 from inngest.core.json.jcs import InvalidJson
-from inngest.core.json.surrogates import whole
 from inngest.core.timing.times import rfc3339
 
 T = TypeVar("T")
@@ -53,19 +52,6 @@ def error_answer(status: int, message: str, *, code: str = "", data: Any = None)
     """The error envelope of every API; TypeScript SDKs need both ``error`` and ``status`` in it."""
     body: dict[str, Any] = {"error": message, "data": data, "status": status}
     return answer({"code": code, **body} if code else body, status)
-
-
-async def read_json(request: web.Request, of: type[T]) -> T:
-    """The body, decoded. Raises `ApiError` 400 that names what is wrong and where.
-
-    What is decoded as `msgspec.Raw` is for `passed` to look through.
-    """
-    body = whole(await request.read())
-    try:
-        return msgspec.json.decode(body, type=of)
-    except border.UNREADABLE as error:
-        passed(body, "")  # knows the place of more
-        raise ApiError(400, f"Invalid request body: {border.reason(error)}") from None
 
 
 def passed(raw: bytes | Raw, place: str, *, around: int = 0) -> Any:

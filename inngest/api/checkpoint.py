@@ -7,7 +7,8 @@ from typing import Annotated, NoReturn
 from aiohttp import web
 from msgspec import Meta, Raw, Struct
 
-from inngest.api.answers import ApiError, answer, read_json
+from inngest.api.answers import ApiError, answer
+from inngest.api.bodies import read_json
 from inngest.api.context import ApiContext
 from inngest.api.operations import check_ulid, find_run
 from inngest.core.decisions.checkpoints import checkpoint

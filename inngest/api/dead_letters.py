@@ -7,7 +7,8 @@ from typing import Any
 from aiohttp import web
 from msgspec import Struct
 
-from inngest.api.answers import ApiError, enveloped, limit_parameter, read_json
+from inngest.api.answers import ApiError, enveloped, limit_parameter
+from inngest.api.bodies import read_json
 from inngest.api.context import ApiContext
 from inngest.core.errors import StoreRefused
 from inngest.core.policy import MAX_LETTER_IDS, MAX_LETTER_SHOWN, MAX_LETTERS_PAGE

@@ -11,6 +11,8 @@ import structlog
 from aiohttp import web
 
 from inngest.api.answers import RETRY_AFTER, ApiError
+from inngest.api.bodies import read_body
+from inngest.api.forms import read_multipart
 from inngest.api.intake import Intake
 from inngest.api.publishing import encoded
 from inngest.core.errors import InvalidEvent, StoreUnavailable
@@ -77,6 +79,9 @@ class EventApi:
         except web.HTTPRequestEntityTooLarge:
             intake.refused["size"] += 1
             return _answer(413, [], f"Request body is over the max size: {self._max_body} bytes allowed")
+        except ApiError as error:
+            intake.refused["invalid"] += 1
+            return _answer(error.status, [], error.message)
         except InvalidEvent as error:
             intake.refused["invalid"] += 1
             return _answer(400, [], str(error))
@@ -141,27 +146,19 @@ class EventApi:
 async def _read(request: web.Request, most: int) -> bytes:
     """The body as JSON. Forms, which some webhooks send, become an object of lists of strings.
 
-    Raises HTTPRequestEntityTooLarge above ``most`` bytes, which need not be the limit of the listener.
+    Raises HTTPRequestEntityTooLarge above ``most`` bytes, which need not be the limit of the listener, and
+    as `read_body` does.
     """
-    if request.client_max_size != most:
-        request = request.clone(client_max_size=most)
+    body = await read_body(request, most)
     if request.content_type == "multipart/form-data":
         try:
-            form = await request.post()
-        except (ValueError, LookupError, AssertionError) as error:
+            return _form(await read_multipart(request.headers, body))
+        except ValueError as error:
             raise InvalidEvent(f"Multipart form cannot be read: {error}") from None
-        return _form((name, _text(value)) for name, value in form.items())
-    body = await request.read()
     # What curl calls a form by default is JSON most of the time.
     if request.content_type == "application/x-www-form-urlencoded" and body.lstrip()[:1] not in {b"{", b"["}:
         return _form(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True))
     return body
-
-
-def _text(value: str | bytes | bytearray | web.FileField) -> str:
-    if isinstance(value, web.FileField):
-        return value.file.read().decode("utf-8", "replace")
-    return value if isinstance(value, str) else value.decode("utf-8", "replace")
 
 
 def _form(pairs: Iterable[tuple[str, str]]) -> bytes:

@@ -25,7 +25,8 @@ from graphql import (
 )
 from msgspec import Raw, Struct
 
-from inngest.api.answers import ApiError, answer, passed, read_json
+from inngest.api.answers import ApiError, answer, passed
+from inngest.api.bodies import read_json
 from inngest.api.context import ApiContext
 from inngest.api.mutations import Mutations
 from inngest.api.queries import Queries

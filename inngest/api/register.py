@@ -12,6 +12,8 @@ from aiohttp import web
 from msgspec import Struct
 from msgspec.structs import replace
 
+from inngest.api.answers import ApiError
+from inngest.api.bodies import read_body
 from inngest.core.errors import StoreUnavailable
 from inngest.core.model.functions import App, Function
 from inngest.core.sdk.registration import InvalidRegistration, Registration, parse_registration
@@ -100,9 +102,11 @@ class RegisterApi:
         if refusal is not None:
             return refusal
         try:
-            registration = parse_registration(await request.read())
+            registration = parse_registration(await read_body(request))
         except web.HTTPRequestEntityTooLarge:
             return self._error(413, "Invalid request: the body is too large")
+        except ApiError as error:
+            return self._error(error.status, f"Invalid request: {error.message}", code=error.code)
         except InvalidRegistration as error:
             log.warning(
                 "registration refused",

@@ -17,9 +17,9 @@ from inngest.api.answers import (
     parse_time,
     passed,
     raw_answer,
-    read_json,
     time_parameter,
 )
+from inngest.api.bodies import read_body, read_json
 from inngest.api.context import ApiContext
 from inngest.api.operations import (
     CANCEL_AHEAD,
@@ -34,11 +34,10 @@ from inngest.api.views import cancellation_view, event_view, function_view, job_
 from inngest.core.json import border
 from inngest.core.model.cancellations import Cancellation
 from inngest.core.model.functions import Function
-from inngest.core.policy import MAX_SIGNAL, MAX_STEP_OUTPUT
+from inngest.core.policy import MAX_SIGNAL, MAX_STEP_OUTPUT, MAX_TRACES
 from inngest.ports.data import EventFilter
 
 MAX_EVENTS = 51
-MAX_TRACES = 8 * 1024 * 1024
 _PROTOBUF = "application/x-protobuf"
 
 
@@ -202,9 +201,7 @@ class RestV1:
 
     async def add_traces(self, request: web.Request) -> web.Response:
         """OTLP of the application's own spans: taken as the exporter expects, and let go."""
-        body = await request.read()
-        if len(body) > MAX_TRACES:
-            raise ApiError(413, f"OTLP request is {len(body)} bytes; {MAX_TRACES} are allowed")
+        body = await read_body(request, MAX_TRACES)
         if request.content_type == _PROTOBUF:
             return web.Response(content_type=_PROTOBUF)
         if body:

@@ -6,9 +6,11 @@ import msgspec
 from aiohttp import web
 
 from inngest.api.answers import ApiError, raw_answer
+from inngest.api.bodies import skip_body
 from inngest.api.context import ApiContext
 from inngest.api.operations import cancel_run, check_ulid, find_run
 from inngest.core.model.runs import Run
+from inngest.core.policy import MAX_TRACES
 
 
 class RestV0:
@@ -46,5 +48,5 @@ class RestV0:
         return web.Response(status=204)
 
     async def telemetry(self, request: web.Request) -> web.Response:
-        await request.release()
+        await skip_body(request, MAX_TRACES)
         return web.Response()

@@ -41,6 +41,8 @@ MAX_BODY = 64 * 1024 * 1024
 """A request to the event API, unless configured."""
 MAX_NAME = 512
 """Characters of an event's name."""
+MAX_TRACES = 8 * 1024 * 1024
+"""Spans that an application sends at once."""
 MAX_EVENTS = 5000
 """Events of one request."""
 MAX_SESSIONS = 5

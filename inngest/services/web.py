@@ -9,8 +9,7 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from inngest.api.cors import cors
-from inngest.api.errors import json_errors
+from inngest.api.front import SERVER_OPTIONS, application
 from inngest.core.policy import MAX_BODY
 from inngest.services.supervisor import START_SECONDS
 
@@ -69,10 +68,7 @@ class WebServer:
 
     async def prepare(self) -> None:
         """Raises OSError if the address cannot be had."""
-        app = web.Application(
-            client_max_size=self._max_body, middlewares=[cors, json_errors, *self._middlewares]
-        )
-        app.add_routes(self._routes)
+        app = application(self._routes, inner=self._middlewares, max_body=self._max_body)
         app.on_response_prepare.append(self._name_kind)
         self._runner = web.AppRunner(
             app,
@@ -82,6 +78,7 @@ class WebServer:
             shutdown_timeout=_CLOSE_SECONDS,
             # A client that goes away must not leave half of what it asked for undone.
             handler_cancellation=False,
+            **SERVER_OPTIONS,
         )
         await self._runner.setup()
         try:

@@ -26,6 +26,7 @@ ALLOWED = {
 
 CORE = {
     "timing": {"timing"},
+    "content": {"content"},
     "policy": {"policy", "timing"},
     "json": {"json", "policy"},
     "expr": {"expr", "json", "policy"},

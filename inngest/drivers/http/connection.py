@@ -15,7 +15,7 @@ from typing import Protocol, cast
 import httptools
 from msgspec import Struct
 
-from inngest.drivers.http.decoding import Decoder, DecodingError, decoder_for
+from inngest.core.content import Decoder, DecodingError, decoder_for
 from inngest.drivers.http.errors import (
     AnswerLost,
     HttpClientClosed,

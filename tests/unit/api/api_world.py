@@ -9,11 +9,10 @@ from typing import Any
 import builders
 import msgspec
 from aiohttp import web
-from aiohttp.test_utils import TestClient, TestServer
+from aiohttp.test_utils import TestClient
+from served import client_of
 
 from inngest.api.context import ApiContext
-from inngest.api.cors import cors
-from inngest.api.errors import json_errors
 from inngest.api.routes import core_routes
 from inngest.backends.memory.data import MemoryDataStore
 from inngest.backends.memory.engine import MemoryEngineStore
@@ -88,9 +87,7 @@ class World:
     async def open(self) -> None:
         await self.engine.put_app(APP, [ORDER])
         await self.registry.refresh()
-        app = web.Application(middlewares=[cors, json_errors], client_max_size=1 << 26)
-        app.add_routes(core_routes(self.ctx))
-        self.client = TestClient(TestServer(app))
+        self.client = client_of(core_routes(self.ctx))
         await self.client.start_server()
 
     async def close(self) -> None:

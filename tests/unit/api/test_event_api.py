@@ -10,13 +10,11 @@ from typing import Any
 
 import msgspec
 import pytest
-from aiohttp import FormData, web
-from aiohttp.test_utils import TestClient, TestServer
+from aiohttp import FormData
+from served import client_of
 from streams import events_of
 from structlog.testing import capture_logs
 
-from inngest.api.cors import cors
-from inngest.api.errors import json_errors
 from inngest.api.events import SEED, EventApi
 from inngest.backends.memory.stream import MemoryEventStream
 from inngest.core.errors import StoreUnavailable
@@ -45,9 +43,7 @@ class Entrance:
             max_event=MAX_EVENT,
             max_body=MAX_BODY,
         )
-        app = web.Application(middlewares=[cors, json_errors], client_max_size=MAX_BODY)
-        app.add_routes(self.api.routes())
-        self.client = TestClient(TestServer(app))
+        self.client = client_of(self.api.routes(), max_body=MAX_BODY)
 
     async def post(self, body: Any, path: str = "/e/key", **headers: str) -> tuple[int, Any]:
         content = body if isinstance(body, bytes) else msgspec.json.encode(body)

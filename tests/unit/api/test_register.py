@@ -12,7 +12,8 @@ import builders
 import msgspec
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import TestClient, TestServer
+from aiohttp.test_utils import TestClient
+from served import client_of
 
 from inngest.api.register import RegisterApi, register
 from inngest.backends.memory.engine import MemoryEngineStore
@@ -82,9 +83,7 @@ def ctx() -> Context:
 
 @pytest.fixture
 async def client(ctx: Context) -> AsyncIterator[TestClient[web.Request, web.Application]]:
-    app = web.Application()
-    app.add_routes(RegisterApi(ctx).routes())
-    async with TestClient(TestServer(app)) as client:
+    async with client_of(RegisterApi(ctx).routes(), max_body=1 << 20) as client:
         yield client
 
 

@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 
 from inngest.api.answers import error_answer
 from inngest.api.dead_letters import DeadLettersApi
-from inngest.api.errors import json_errors
+from inngest.api.front import SERVER_OPTIONS, application
 from inngest.backends.memory.stream import MemoryEventStream
 from inngest.cli.commands import cli
 from inngest.core.sdk.signing import bearer_matches
@@ -39,9 +39,8 @@ class Server:
 
     async def _start(self) -> str:
         ctx: Any = SimpleNamespace(stream=self.stream, clock=lambda: 0)  # what this API takes of a server
-        app = web.Application(middlewares=[_keyed, json_errors])
-        app.add_routes(DeadLettersApi(ctx).routes())
-        self._runner = web.AppRunner(app)
+        app = application(DeadLettersApi(ctx).routes(), inner=[_keyed])
+        self._runner = web.AppRunner(app, **SERVER_OPTIONS)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", 0)
         await site.start()

@@ -13,8 +13,10 @@ import aiohttp
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from served import FrontServer
 from structlog.testing import capture_logs
 
+from inngest.api.front import application
 from inngest.api.register import RegisterApi
 from inngest.backends.memory.engine import MemoryEngineStore
 from inngest.core.errors import StoreUnavailable
@@ -167,10 +169,8 @@ AddApp = Callable[[str], Any]
 @pytest.fixture
 async def add_app(ctx: Context) -> AsyncIterator[AddApp]:
     """Starts an application that registers with the server under test."""
-    server = web.Application()
-    server.add_routes(RegisterApi(ctx).routes())
     apps: list[SdkApp] = []
-    async with TestServer(server) as api, aiohttp.ClientSession() as session:
+    async with FrontServer(application(RegisterApi(ctx).routes())) as api, aiohttp.ClientSession() as session:
 
         async def add(line: str) -> SdkApp:
             app = SdkApp(line, str(api.make_url("")).rstrip("/"), session)

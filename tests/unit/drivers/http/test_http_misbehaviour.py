@@ -10,10 +10,10 @@ import brotli
 import pytest
 from http_peer import Link, answering, closing_after, ok, until
 
+from inngest.core.content import decoder_for
 from inngest.core.errors import InngestError
 from inngest.drivers.http import HttpClient, HttpError, HttpProtocolError, HttpTooLarge
 from inngest.drivers.http.connection import Connection
-from inngest.drivers.http.decoding import decoder_for
 
 ANSWER = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = ANSWER + b"transfer-encoding: chunked\r\n\r\n"

@@ -12,6 +12,7 @@ import brotli  # type: ignore[import-untyped]
 # RFC 1952 lets a gzip body have several members. Each costs a fresh inflater and a copy of what is left of
 # the input.
 _MAX_GZIP_MEMBERS = 64
+_BROTLI_SLICE = 32 * 1024
 
 
 class DecodingError(Exception):
@@ -96,17 +97,21 @@ class _Brotli:
 
     def feed(self, data: bytes, limit: int) -> bytes:
         self._empty = False
-        out: bytes = b""
+        out: list[bytes] = []
+        size = 0
         try:
-            # The limit of one call bounds its buffer, so ask until it takes input again or the body is over
-            # the limit.
-            while True:
-                out += self._decompress.process(data, output_buffer_limit=limit + 1 - len(out))
-                if len(out) > limit or self._decompress.can_accept_more_data():
-                    return out
+            # One call makes up to several times what it is allowed, so a little is asked for at a time. It
+            # may take input again and still hold output.
+            while size <= limit:
+                made = self._decompress.process(data, output_buffer_limit=_BROTLI_SLICE)
+                out.append(made)
+                size += len(made)
+                if self._decompress.is_finished() or (not made and self._decompress.can_accept_more_data()):
+                    break
                 data = b""
         except brotli.error as error:
             raise DecodingError("the br body is corrupt") from error
+        return b"".join(out)[: limit + 1]
 
     def finish(self) -> None:
         _check_end(self._empty or self._decompress.is_finished(), "br")
