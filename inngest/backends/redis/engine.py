@@ -294,6 +294,8 @@ class RedisEngineStore:
             if reply is None:
                 self._cache.drop(run_id)
                 found.pop(run_id, None)
+            elif len(reply) == 2 and run_id in found:
+                continue  # it is still as it was known when this was asked, whatever the cache has by now
             elif (run := self._state(reply)) is not None:
                 found[run_id] = run
             else:

@@ -1,4 +1,4 @@
-"""A continuation that is leased with a commit, and whose run ends before its state is there."""
+"""States of runs that are fetched by themselves, while something happens to the run, or to what is known."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from engine_bench import Bench
 from redis_places import RedisPlace, empty, engine_at
 
 from inngest.backends.redis import engine as module
+from inngest.backends.redis.link import Command, Reply
 from inngest.core.model.runs import Run, RunStatus
 from inngest.core.model.transition import EndRun
 
@@ -44,3 +45,25 @@ async def test_nobody_gets_an_item_of_a_run_that_has_just_ended(
     assert committed.next is None
     stats = await store.stats()
     assert (stats.runs, stats.queued, stats.leased) == (0, 0, 0)
+
+
+async def test_a_state_stays_known_while_it_is_asked_for(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was known when the server was asked is the state, though the cache has let it go meanwhile. It was
+    taken for damaged, and the item of a healthy run was dropped.
+    """
+    run = await bench.create()
+    store = bench.store
+    assert await store.run(run.fn, run.id) is not None
+    ask = store._link.run
+
+    async def slow(commands: Sequence[Command]) -> list[Reply]:
+        replies = await ask(commands)
+        store._cache.clear()
+        return list(replies)
+
+    monkeypatch.setattr(store._link, "run", slow)
+    known = await store.run(run.fn, run.id)
+    assert known is not None
+    assert known.id == run.id
