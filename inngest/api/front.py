@@ -30,6 +30,7 @@ what it has sent may lose the answer with it.
 def application(
     routes: Iterable[web.AbstractRouteDef],
     *,
+    outer: Sequence[Middleware] = (),
     inner: Sequence[Middleware] = (),
     max_body: int = MAX_BODY,
 ) -> web.Application:
@@ -37,10 +38,13 @@ def application(
 
     Args:
         routes: what there is.
+        outer: middlewares that come first.
         inner: middlewares that come last, before the handlers.
         max_body: bytes of a request.
     """
-    app = web.Application(client_max_size=max_body, middlewares=[close_unread, cors, json_errors, *inner])
+    app = web.Application(
+        client_max_size=max_body, middlewares=[*outer, close_unread, cors, json_errors, *inner]
+    )
     app.add_routes(
         [
             web.route(each.method, each.path, each.handler, expect_handler=_expected, **each.kwargs)
@@ -58,7 +62,7 @@ async def _expected(request: web.Request) -> None:
 
 @web.middleware
 async def close_unread(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Closes the connection of a request whose body nobody wanted. Goes before all other middleware."""
+    """Closes the connection of a request whose body nobody wanted. Goes before what answers."""
     response = await handler(request)
     content = request.content
     if content.is_eof():

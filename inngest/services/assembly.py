@@ -34,6 +34,7 @@ from inngest.ports.data import DataStore, Predecessor
 from inngest.ports.engine import EngineStore
 from inngest.ports.stream import EventStream
 from inngest.services import indexer, runner
+from inngest.services.admission import Admission, bounds_for, raise_file_limit
 from inngest.services.connect import Backend, Connections
 from inngest.services.console import Console
 from inngest.services.executor import Executor
@@ -104,6 +105,7 @@ class _Process:
         self._health = Health()
         self._metrics = Metrics()
         self._gate = Gate()
+        self._admission = self._metrics.admission = Admission(bounds_for(raise_file_limit()))
         self._console = Console(runtime.registry) if settings.console else None
         self._sync = AppSync(runtime, HttpClient())
         backends: dict[System, Backend] = {
@@ -221,6 +223,7 @@ class _Process:
             kind=self._runtime.kind,
             middlewares=[self._gate.middleware],
             max_body=max_body,
+            admission=self._admission,
         )
 
     def _event_api(self) -> EventApi:

@@ -24,6 +24,7 @@ from inngest.loops.background import is_own
 from inngest.loops.trouble import ERRORS, unexpected
 from inngest.ports.engine import Stats
 from inngest.ports.stream import Dead
+from inngest.services.admission import Admission
 from inngest.services.counts import (
     CommitCounts,
     Distribution,
@@ -61,6 +62,7 @@ class Metrics:
         self.indexer: IndexerCounts | None = None
         self.stats: Callable[[], Awaitable[Stats]] | None = None
         self.damaged: Callable[[], int] | None = None
+        self.admission: Admission | None = None
         self.backlogs: Mapping[str, Gauge] = {}
         self.dropped: Mapping[str, Gauge] = {}
         self.dead: Callable[[], Awaitable[Dead]] | None = None
@@ -114,12 +116,24 @@ class Metrics:
             ERRORS,
             "loop",
         )
+        yield from self._connections()
         yield from self._intake()
         yield from self._commits()
         yield from self._executor()
         yield from self._lags()
         yield from self._refusals()
         yield from self._samples()
+
+    def _connections(self) -> Iterator[Metric]:
+        if (admission := self.admission) is not None:
+            yield GaugeMetricFamily(
+                "inngest_connections", "Connections of clients with this process.", admission.count
+            )
+            yield _counter(
+                "inngest_connections_refused",
+                "Connections that found no place, or lost it to others.",
+                admission.refused,
+            )
 
     def _intake(self) -> Iterator[Metric]:
         if (intake := self.intake) is not None:

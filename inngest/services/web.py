@@ -11,11 +11,14 @@ from aiohttp.typedefs import Middleware
 
 from inngest.api.front import SERVER_OPTIONS, application
 from inngest.core.policy import MAX_BODY
+from inngest.services.admission import Admission, bounds_for, raise_file_limit
+from inngest.services.connection import Connection, admitted
+from inngest.services.malformed import RequestLog
 from inngest.services.supervisor import START_SECONDS
 
 log = structlog.get_logger("inngest.web")
 
-_KEEPALIVE_SECONDS = 75.0
+_REQUESTS = RequestLog()
 _CLOSE_SECONDS = 2.0
 """For requests that are still being answered at the end: those of the APIs have left by then (see `gate`)."""
 
@@ -31,6 +34,7 @@ class WebServer:
         kind: what applications are told in ``X-Inngest-Server-Kind``.
         middlewares: called after those that every answer needs.
         max_body: bytes of a request.
+        admission: of the process, if it has several listeners.
 
     """
 
@@ -46,6 +50,7 @@ class WebServer:
         kind: str,
         middlewares: Sequence[Middleware] = (),
         max_body: int = MAX_BODY,
+        admission: Admission | None = None,
     ) -> None:
         self.name = name
         self._host = host
@@ -54,39 +59,52 @@ class WebServer:
         self._routes = routes
         self._middlewares = middlewares
         self._max_body = max_body
+        self._admission = admission or Admission(bounds_for(raise_file_limit()))
         self._runner: web.AppRunner | None = None
+        self._sockets: asyncio.Server | None = None
 
     @property
     def listening(self) -> bool:
-        return self._runner is not None and bool(self._runner.addresses)
+        return self._sockets is not None and self._sockets.is_serving()
 
     @property
     def port(self) -> int:
         """The port that is listened on, also when any free one was asked for."""
-        assert self._runner is not None
-        return int(self._runner.addresses[0][1])
+        assert self._sockets is not None
+        return int(self._sockets.sockets[0].getsockname()[1])
 
     async def prepare(self) -> None:
         """Raises OSError if the address cannot be had."""
-        app = application(self._routes, inner=self._middlewares, max_body=self._max_body)
+        app = application(self._routes, outer=[admitted], inner=self._middlewares, max_body=self._max_body)
         app.on_response_prepare.append(self._name_kind)
         self._runner = web.AppRunner(
             app,
             access_log=None,
             handle_signals=False,
-            keepalive_timeout=_KEEPALIVE_SECONDS,
             shutdown_timeout=_CLOSE_SECONDS,
             # A client that goes away must not leave half of what it asked for undone.
             handler_cancellation=False,
-            **SERVER_OPTIONS,
         )
         await self._runner.setup()
         try:
-            await web.TCPSite(self._runner, self._host, self._port, backlog=1024, reuse_address=True).start()
+            self._sockets = await asyncio.get_running_loop().create_server(
+                self._connect, self._host, self._port, backlog=1024, reuse_address=True
+            )
         except OSError as error:
             await self._runner.cleanup()
             raise OSError(f"cannot listen on {self._host}:{self._port}: {error.strerror or error}") from None
         log.info("listening", action="web.listen", host=self._host, port=self.port)
+
+    def _connect(self) -> Connection:
+        assert self._runner is not None
+        assert self._runner.server is not None
+        return Connection(
+            self._runner.server,
+            self._admission,
+            access_log=None,
+            logger=_REQUESTS,
+            **SERVER_OPTIONS,
+        )
 
     async def _name_kind(self, request: web.Request, response: web.StreamResponse) -> None:
         response.headers["X-Inngest-Server-Kind"] = self._kind
@@ -95,5 +113,7 @@ class WebServer:
         await asyncio.Event().wait()
 
     async def stop(self, grace: float) -> None:
+        if self._sockets is not None:
+            self._sockets.close()
         if self._runner is not None:
             await self._runner.cleanup()

@@ -19,6 +19,7 @@ from inngest.core.model.runs import RunStatus
 from inngest.core.model.transition import Committed, EndRun, Record, Transition
 from inngest.ports.engine import Stats
 from inngest.ports.stream import Dead
+from inngest.services.admission import Admission, bounds_for
 from inngest.services.assembly import build
 from inngest.services.counts import (
     CommitCounts,
@@ -41,6 +42,7 @@ def _full() -> Metrics:
     metrics.executor, metrics.working = ExecutorCounts(), lambda: 0
     metrics.runner, metrics.indexer = RunnerCounts(), IndexerCounts()
     metrics.damaged = lambda: 0
+    metrics.admission = Admission(bounds_for(1000))
 
     async def stats() -> Stats:
         return Stats(runs=1, queued=2, leased=3, pauses=4, outbox=5)
