@@ -12,6 +12,7 @@ from inngest.api.bodies import read_body, skip_body
 from inngest.api.context import ApiContext
 from inngest.api.events import SEED
 from inngest.api.operations import invoke, remove_app
+from inngest.api.pages import is_foreign
 from inngest.api.views import function_view
 from inngest.core.model.functions import App
 from inngest.core.model.ids import seeded
@@ -50,6 +51,9 @@ class DevApi:
         ctx = self._ctx
         if not ctx.dev:
             raise ApiError(404, "This is not a development server")
+        if is_foreign(request):
+            # SDKs in pages look whether there is a server; what it runs is not for any page to know.
+            return answer({"version": ctx.version, "functions": [], "handlers": [], "startOpts": {}})
         functions = [fn for fn in ctx.registry.functions.values() if not fn.archived]
         return answer(
             {

@@ -10,8 +10,8 @@ from typing import Any
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from inngest.api.cors import cors
 from inngest.api.errors import json_errors
+from inngest.api.pages import Pages
 from inngest.core.policy import MAX_BODY
 
 SERVER_OPTIONS: Mapping[str, Any] = {
@@ -30,6 +30,7 @@ what it has sent may lose the answer with it.
 def application(
     routes: Iterable[web.AbstractRouteDef],
     *,
+    pages: Pages,
     outer: Sequence[Middleware] = (),
     inner: Sequence[Middleware] = (),
     max_body: int = MAX_BODY,
@@ -38,12 +39,13 @@ def application(
 
     Args:
         routes: what there is.
+        pages: what web pages may do here.
         outer: middlewares that come first.
         inner: middlewares that come last, before the handlers.
         max_body: bytes of a request.
     """
     app = web.Application(
-        client_max_size=max_body, middlewares=[*outer, close_unread, cors, json_errors, *inner]
+        client_max_size=max_body, middlewares=[*outer, close_unread, pages.middleware, json_errors, *inner]
     )
     app.add_routes(
         [

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from ipaddress import ip_address
 from pathlib import Path
 
 import click
+import structlog
 
 from inngest.cli.run import LOG_LEVELS, run
+from inngest.core.sdk.signing import check_signing_key
 from inngest.services.logs import configure_logs
 from inngest.services.settings import SERVICES, InMemory, Listen, Settings, Sqlite
+
+log = structlog.get_logger("inngest.dev", service="dev")
 
 
 @click.command()
@@ -30,6 +36,28 @@ from inngest.services.settings import SERVICES, InMemory, Listen, Settings, Sqli
     help="Seconds between such questions.",
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--allowed-host",
+    "allowed_hosts",
+    multiple=True,
+    metavar="NAME",
+    help="A name under which browsers and clients reach this server, .NAME for all below it; repeatable. "
+    "Addresses, names without dots and private ones need none.",
+)
+@click.option(
+    "--signing-key",
+    "signing_keys",
+    multiple=True,
+    metavar="KEY",
+    help="Demanded of whoever uses the APIs, for a server that others reach; hex, repeatable.",
+)
+@click.option(
+    "--event-key",
+    "event_keys",
+    multiple=True,
+    metavar="KEY",
+    help="Demanded of whoever sends events; repeatable.",
+)
 @click.option(
     "-p", "--port", default=8288, show_default=True, type=click.IntRange(0, 65535), help="Port to listen on."
 )
@@ -60,6 +88,9 @@ def dev(
     no_poll: bool,
     poll_interval: int,
     host: str,
+    allowed_hosts: tuple[str, ...],
+    signing_keys: tuple[str, ...],
+    event_keys: tuple[str, ...],
     port: int,
     retry_interval: int,
     persist: bool,
@@ -69,8 +100,16 @@ def dev(
     log_level: str,
     quiet: bool,
 ) -> None:
-    """Run everything in one process, for development: no keys, no files, one port."""
+    """Run everything in one process, for development: no keys unless given, no files, one port."""
     configure_logs(level=log_level, style="console")
+    _check_keys(signing_keys, event_keys)
+    if not (_is_loopback(host) or (signing_keys and event_keys)):
+        log.warning(
+            "whoever reaches this address controls the server, and what it reaches; "
+            "--signing-key and --event-key keep others out",
+            action="dev.open",
+            host=host,
+        )
     settings = Settings(
         services=SERVICES,
         dev=True,
@@ -78,6 +117,9 @@ def dev(
         stream=Sqlite(sqlite_dir) if persist else InMemory(),
         data=Sqlite(sqlite_dir) if persist else InMemory(),
         event_api=Listen(host, port),
+        allowed_hosts=(host, *allowed_hosts),
+        signing_keys=signing_keys,
+        event_keys=event_keys,
         sdk_urls=sdk_urls,
         discovery=not no_discovery,
         poll_seconds=0 if no_poll else poll_interval,
@@ -86,3 +128,20 @@ def dev(
         console=not quiet,
     )
     run(settings)
+
+
+def _check_keys(signing_keys: Sequence[str], event_keys: Sequence[str]) -> None:
+    for key in signing_keys:
+        try:
+            check_signing_key(key)
+        except ValueError as error:
+            raise click.BadParameter(str(error), param_hint="--signing-key") from None
+    if not all(key.strip() for key in event_keys):
+        raise click.BadParameter("the event key is blank", param_hint="--event-key")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -12,6 +12,7 @@ from aiohttp import web
 from inngest import __version__
 from inngest.api.context import ApiContext, Limits
 from inngest.api.events import EventApi
+from inngest.api.pages import Pages
 from inngest.api.register import RegisterApi
 from inngest.api.routes import core_routes
 from inngest.backends.memory.data import MemoryDataStore
@@ -223,6 +224,7 @@ class _Process:
             kind=self._runtime.kind,
             middlewares=[self._gate.middleware],
             max_body=max_body,
+            pages=Pages(dev=self._settings.dev, hosts=self._settings.allowed_hosts),
             admission=self._admission,
         )
 

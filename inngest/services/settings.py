@@ -67,6 +67,8 @@ class Settings:
 
     ``max_body_bytes`` bounds a request to the core API, ``max_events_body_bytes`` one to the event API.
 
+    ``allowed_hosts`` are names under which a development server is reached, besides those that it knows.
+
     Times are in the unit that their name says. ``retention_seconds`` of 0 keeps history for ever.
     """
 
@@ -81,6 +83,7 @@ class Settings:
     executor: Listen | None = None
     signing_keys: tuple[str, ...] = ()
     event_keys: tuple[str, ...] = ()
+    allowed_hosts: tuple[str, ...] = ()
     sdk_urls: tuple[str, ...] = ()
     discovery: bool = False
     poll_seconds: int = 0

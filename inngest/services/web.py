@@ -10,6 +10,7 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from inngest.api.front import SERVER_OPTIONS, application
+from inngest.api.pages import Pages
 from inngest.core.policy import MAX_BODY
 from inngest.services.admission import Admission, bounds_for, raise_file_limit
 from inngest.services.connection import Connection, admitted
@@ -34,6 +35,7 @@ class WebServer:
         kind: what applications are told in ``X-Inngest-Server-Kind``.
         middlewares: called after those that every answer needs.
         max_body: bytes of a request.
+        pages: what web pages may do; as of a server with keys, unless given.
         admission: of the process, if it has several listeners.
 
     """
@@ -50,6 +52,7 @@ class WebServer:
         kind: str,
         middlewares: Sequence[Middleware] = (),
         max_body: int = MAX_BODY,
+        pages: Pages | None = None,
         admission: Admission | None = None,
     ) -> None:
         self.name = name
@@ -59,6 +62,7 @@ class WebServer:
         self._routes = routes
         self._middlewares = middlewares
         self._max_body = max_body
+        self._pages = pages or Pages(dev=False)
         self._admission = admission or Admission(bounds_for(raise_file_limit()))
         self._runner: web.AppRunner | None = None
         self._sockets: asyncio.Server | None = None
@@ -75,7 +79,13 @@ class WebServer:
 
     async def prepare(self) -> None:
         """Raises OSError if the address cannot be had."""
-        app = application(self._routes, outer=[admitted], inner=self._middlewares, max_body=self._max_body)
+        app = application(
+            self._routes,
+            pages=self._pages,
+            outer=[admitted],
+            inner=self._middlewares,
+            max_body=self._max_body,
+        )
         app.on_response_prepare.append(self._name_kind)
         self._runner = web.AppRunner(
             app,

@@ -144,28 +144,6 @@ async def test_what_a_store_refuses_is_a_400(world: World, monkeypatch: pytest.M
     assert "secret" not in body["error"]
 
 
-async def test_any_origin_may_read_answers_and_errors(world: World) -> None:
-    for path in ("/dev", "/nothing"):
-        async with world.client.get(path, headers={"Origin": "http://elsewhere"}) as answer:
-            assert answer.headers["Access-Control-Allow-Origin"] == "*"
-
-
-async def test_a_preflight_is_answered(world: World) -> None:
-    asked = {
-        "Origin": "http://elsewhere",
-        "Access-Control-Request-Method": "DELETE",
-        "Access-Control-Request-Headers": "authorization, x-y",
-    }
-    async with world.client.options("/v1/runs/x", headers=asked) as answer:
-        assert answer.status == 204
-        assert answer.headers["Access-Control-Allow-Origin"] == "*"
-        methods = answer.headers["Access-Control-Allow-Methods"]
-        assert {"GET", "POST", "PUT", "DELETE", "OPTIONS"} <= set(methods.split(", "))
-        assert answer.headers["Access-Control-Max-Age"] == "3600"
-        assert answer.headers["Access-Control-Allow-Headers"] == "authorization, x-y"
-        assert "Access-Control-Allow-Credentials" not in answer.headers
-
-
 async def test_limits_of_test_suites_are_for_development(make: Make) -> None:
     """Anywhere else the executor is another process, which they would not reach."""
     for dev in (True, False):

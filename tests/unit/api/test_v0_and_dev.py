@@ -62,6 +62,12 @@ async def test_the_development_server_tells_what_it_is(world: World) -> None:
     assert body["isMissingSigningKey"] is True
 
 
+async def test_a_foreign_page_learns_that_it_is_there_and_no_more(world: World) -> None:
+    status, body = await world.ask("GET", "/dev", Origin="https://evil.example")
+    assert (status, body) == (200, {"version": "1.2.3", "functions": [], "handlers": [], "startOpts": {}})
+    assert (await world.ask("GET", "/dev", Origin="http://localhost:3000"))[1]["functions"] != []
+
+
 async def test_another_server_is_no_development_server(world: World) -> None:
     world.ctx.dev = False
     assert (await world.ask("GET", "/dev"))[0] == 404

@@ -17,6 +17,7 @@ from click.testing import CliRunner, Result
 from inngest.api.answers import error_answer
 from inngest.api.dead_letters import DeadLettersApi
 from inngest.api.front import SERVER_OPTIONS, application
+from inngest.api.pages import Pages
 from inngest.backends.memory.stream import MemoryEventStream
 from inngest.cli.commands import cli
 from inngest.core.sdk.signing import bearer_matches
@@ -39,7 +40,7 @@ class Server:
 
     async def _start(self) -> str:
         ctx: Any = SimpleNamespace(stream=self.stream, clock=lambda: 0)  # what this API takes of a server
-        app = application(DeadLettersApi(ctx).routes(), inner=[_keyed])
+        app = application(DeadLettersApi(ctx).routes(), pages=Pages(dev=False), inner=[_keyed])
         self._runner = web.AppRunner(app, **SERVER_OPTIONS)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", 0)

@@ -17,6 +17,7 @@ from served import FrontServer
 from structlog.testing import capture_logs
 
 from inngest.api.front import application
+from inngest.api.pages import Pages
 from inngest.api.register import RegisterApi
 from inngest.backends.memory.engine import MemoryEngineStore
 from inngest.core.errors import StoreUnavailable
@@ -170,7 +171,10 @@ AddApp = Callable[[str], Any]
 async def add_app(ctx: Context) -> AsyncIterator[AddApp]:
     """Starts an application that registers with the server under test."""
     apps: list[SdkApp] = []
-    async with FrontServer(application(RegisterApi(ctx).routes())) as api, aiohttp.ClientSession() as session:
+    async with (
+        FrontServer(application(RegisterApi(ctx).routes(), pages=Pages(dev=True))) as api,
+        aiohttp.ClientSession() as session,
+    ):
 
         async def add(line: str) -> SdkApp:
             app = SdkApp(line, str(api.make_url("")).rstrip("/"), session)
