@@ -19,6 +19,7 @@ from redis_places import RedisPlace, empty, engine_at, server
 from inngest.backends.redis import wire
 from inngest.core.errors import StoreDefect
 from inngest.core.model.functions import Throttle
+from inngest.core.model.history import What
 from inngest.core.model.runs import (
     Cell,
     Kind,
@@ -439,7 +440,26 @@ async def test_a_lost_run_gives_its_place_back(world: World) -> None:
     assert await world.store.locate("a1") is None
     assert [run.id for run in await world.runs()] == ["a2", "a3"]
     assert world.redis.keys("*:a1") == []
+    assert await _ends(world) == [("a1", "Failed")]
     assert (await world.store.stats()).damaged > 0
+
+
+async def test_people_see_that_a_run_is_lost(world: World) -> None:
+    """Nobody can read what had started it: it is told of as failed, with the reason."""
+    await world.won(TakePause(id="a1:w0"), TakePause(id="a1:w1"), run="a1")
+    await _orphaned(world)
+    world.redis.hset("inngest:{fn-a}:run:a1", "head", GARBAGE)
+    world.store._cache.clear()
+    assert "a1" not in await world.orphans()
+    assert await world.store.locate("a1") is None
+    await world.orphans()
+    (entry,) = [entry for entry in await world.told() if entry.run == "a1" and entry.what is What.ENDED]
+    assert entry.outcome == "Failed"
+    assert b"damaged" in (entry.value or b"")
+
+
+async def _ends(world: World) -> list[tuple[str, str]]:
+    return [(entry.run, entry.outcome) for entry in await world.told() if entry.what is What.ENDED]
 
 
 async def test_a_run_that_ends_while_orphans_are_looked_for_is_not_damaged(

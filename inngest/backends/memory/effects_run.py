@@ -149,7 +149,5 @@ def emit(store: EngineState, scope: Scope, effect: Emit) -> bool:
 
 
 def record(store: EngineState, scope: Scope, effect: Record) -> bool:
-    store.outbox_seq += 1
-    store.notes.history(store.outbox_seq, effect.entry)
-    store.history.put(store.outbox_seq, effect.entry)
+    store.record(effect.entry)
     return True

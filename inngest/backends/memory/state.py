@@ -334,6 +334,12 @@ class EngineState:
             self.queue.release_run(state.run_cell, state.id)
         self.notes.run_ended(state.id)
 
+    def record(self, entry: History) -> None:
+        """Let the history tell of it."""
+        self.outbox_seq += 1
+        self.notes.history(self.outbox_seq, entry)
+        self.history.put(self.outbox_seq, entry)
+
     def release_lock(self, run: Run) -> None:
         if run.lock and self.locks.get(run.lock, ("", ""))[0] == run.id:
             del self.locks[run.lock]

@@ -10,6 +10,7 @@ from uuid import uuid4
 import msgspec
 
 from inngest.backends.damage import Damage
+from inngest.backends.lost import lost_run, lost_run_entry
 from inngest.backends.redis import wire
 from inngest.backends.redis.bell import Bell
 from inngest.backends.redis.bus import RedisBus
@@ -37,8 +38,8 @@ from inngest.core.model.cancellations import Cancellation
 from inngest.core.model.events import Event
 from inngest.core.model.functions import App, Function
 from inngest.core.model.history import History, decode_history
-from inngest.core.model.runs import Item, Leased, Pause, Queue, Run, RunStatus
-from inngest.core.model.transition import Committed, Effect, EndRun, Evict, Lease, Transition, lease_of
+from inngest.core.model.runs import Item, Leased, Pause, Queue, Run
+from inngest.core.model.transition import Committed, EndRun, Evict, Lease, Record, Transition, lease_of
 from inngest.core.policy import LEASE_BYTES, MAX_HISTORY_WAITING
 from inngest.ports.engine import Page, Registered, Stats, Take, Work
 
@@ -459,15 +460,22 @@ class RedisEngineStore:
         page = {_text(run): _text(fn) for run, fn in zip(flat[::2], flat[1::2], strict=True)}
         found: list[tuple[str, str]] = []
         for some in _pages(list(page.items())):
-            lost = await self._script(ORPHANS, key, age, wire.encode(some))
-            found += [(run.decode(), page[run.decode()]) for run in lost]
+            still, gone = await self._script(ORPHANS, key, age, wire.encode(some))
+            found += [(run.decode(), page[run.decode()]) for run in still]
+            await self._tell_lost({run.decode(): page[run.decode()] for run in gone})
         damaged: set[str] = set()
         # Those beyond what may be in memory are found again by the next search.
         runs = await self._states(await self._some(found), damaged)
-        if damaged:  # nothing moves them, and nobody can
-            ends: list[Effect] = [EndRun(status=RunStatus.FAILED)]
-            await self.commit([Transition(page[run], run, ends) for run in sorted(damaged)])
+        # Nothing moves them, and nobody can.
+        now = self.now()
+        await self.commit([Transition(fn, run, lost_run(run, fn, now)) for run, fn in _of(damaged, page)])
         return Page(found=list(runs.values()), cursor="" if following == b"0" else following.decode())
+
+    async def _tell_lost(self, runs: dict[str, str]) -> None:
+        """Let the history tell of runs, given with their functions, that were damaged and are dropped."""
+        now = self.now()
+        entries = {run: Record(entry=lost_run_entry(run, fn, now)) for run, fn in runs.items()}
+        await self.commit([Transition(runs[run], run, [entry]) for run, entry in entries.items()])
 
     async def _index_lost(self, age: int) -> None:
         """Let runs that only their functions know be found again."""
@@ -482,7 +490,8 @@ class RedisEngineStore:
             for first in range(0, size, _PAGE):
                 (ids,) = await self._link.read([("ZRANGE", key, first, first + _PAGE - 1)])
                 pairs = [(_text(run), fn) for run in ids]
-                await self._script(ORPHANS, f"{self._prefix}runs", age, wire.encode(pairs))
+                _, gone = await self._script(ORPHANS, f"{self._prefix}runs", age, wire.encode(pairs))
+                await self._tell_lost({run.decode(): fn for run in gone})
 
     async def stats(self) -> Stats:
         runs, counts, leased, events, history, dropped = await self._link.read(
@@ -521,6 +530,11 @@ class RedisEngineStore:
     async def delete_cancellation(self, cancellation_id: str) -> bool:
         (gone,) = await self._link.run([("HDEL", f"{self._prefix}cancellations", cancellation_id)])
         return bool(gone)
+
+
+def _of(runs: Collection[str], functions: dict[str, str]) -> list[tuple[str, str]]:
+    """Runs with their functions, in order."""
+    return [(run, functions[run]) for run in sorted(runs)]
 
 
 def _text(raw: bytes) -> str:

@@ -48,7 +48,7 @@ class SqliteEngineStore(MemoryEngineStore):
         super().__init__(clock, notes=self._notes)
         state = self._state
         self._damage = Damage(str(journal.path))
-        self._resting = Resting(state, self._notes.unwritten, self._damage, awake)
+        self._resting = Resting(state, self._notes.unwritten, self._damage, clock, awake)
         self._notes.state = state
         self._notes.written = self._resting.written
         self._maps: dict[str, Followed[Any]] = {
@@ -114,7 +114,7 @@ class SqliteEngineStore(MemoryEngineStore):
         except BaseException:
             await self._journal.close()
             raise
-        loader.tidy()
+        loader.tidy(self.now())
 
     def _load(self, db: sqlite3.Connection) -> Loader:
         (boots,) = db.execute("SELECT value FROM meta WHERE key = 'boots'").fetchone()

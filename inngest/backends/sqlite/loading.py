@@ -1,7 +1,8 @@
 """Reading the state of an engine store back from its file.
 
-A record that cannot be read is left out and told of; it stays in the file. What it leaves behind is found
-like anything else that was lost: a run that nothing moves is called again, or ends.
+A record that cannot be read is left out and told of; it stays in the file, unless it is all that is left of
+a run: such a run has failed. What is lost otherwise is found like anything else that was: a run that nothing
+moves is called again, or ends.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 import msgspec
 
 from inngest.backends.damage import Damage
+from inngest.backends.lost import lost_run_entry
 from inngest.backends.memory.collector import Collector
 from inngest.backends.memory.state import EngineState, RunState
 from inngest.backends.sqlite.notes import SqliteNotes, after, event_keys
@@ -74,12 +76,17 @@ class Loader:
         self._damage = damage
         self._items: list[Item] = []
         self._locks: list[str] = []
+        self._lost: dict[str, str] = {}  # runs that cannot be read, and their functions where that is known
         self._thinned: list[tuple[Collector, int, list[str]]] = []
         self._words: dict[str, str] = {}
         self._known_partitions = lru_cache(maxsize=1024)(self._partitions)
 
-    def tidy(self) -> None:
+    def tidy(self, now: int) -> None:
         """Have the rows deleted that lead to nothing any more. For the event loop's thread."""
+        for run, fn in self._lost.items():
+            self._notes.run_ended(run)
+            if fn:
+                self._state.record(lost_run_entry(run, fn, now))
         for item in self._items:
             self._notes.item_gone(item, remember=False)
         for key in self._locks:
@@ -159,10 +166,13 @@ class Loader:
             raise TypeError("the id of its run is no text")
         runs = self._state.runs
         if kind == BODY:
+            self._lost[run] = ""
             place = self._place(run, key)
+            del self._lost[run]
             runs[run] = RunState(run, self._word(place.fn), place.created, place.run_cell)
             return
         if run and run not in runs:
+            self._lost[run] = self._lost.get(run) or _function_of(kind, value)
             raise ValueError("its run is missing")
         if kind == HEAD:
             runs[run].evicted = _unpack_head(value).evicted
@@ -321,3 +331,15 @@ def _place(run: Run) -> Place:
 def _admitted(state: RunState) -> bool:
     """Whether the run has been called, or is about to be: it has its place then."""
     return all(entry.admitted is None for entry in state.entries.values())
+
+
+def _function_of(kind: int, value: bytes) -> str:
+    """The function that a row of a run belongs to, empty if it does not say."""
+    try:
+        if kind == ITEM:
+            return _unpack_item(value).item.fn
+        return _unpack_pause(value).pause.fn if kind == PAUSE else ""
+    except _NOT_OF_A_RECORD:
+        raise
+    except Exception:  # noqa: BLE001 -- then it does not say
+        return ""

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from inngest.backends.damage import Damage
+from inngest.backends.lost import lost_run_entry
 from inngest.backends.memory.queue import State
 from inngest.backends.memory.state import EngineState, RunState
 from inngest.backends.sqlite.rows import BODY, HEAD, ITEM, STEP, Head
@@ -47,16 +48,23 @@ class Resting:
         state: whose runs they are.
         unwritten: whether something of a run is not in the file yet.
         damage: where runs are told of that cannot be read.
+        clock: the time in Unix ms.
         most: bytes of runs that may be kept whole.
 
     """
 
     def __init__(
-        self, state: EngineState, unwritten: Callable[[str], bool], damage: Damage, most: int = AWAKE_BYTES
+        self,
+        state: EngineState,
+        unwritten: Callable[[str], bool],
+        damage: Damage,
+        clock: Callable[[], int],
+        most: int = AWAKE_BYTES,
     ) -> None:
         self._state = state
         self._unwritten = unwritten
         self._damage = damage
+        self._clock = clock
         self._most = most
         self._awake: OrderedDict[str, int] = OrderedDict()  # run -> its bytes, the longest unused first
         self._bytes = 0
@@ -77,7 +85,7 @@ class Resting:
         self._let_go()
 
     def load(self, db: sqlite3.Connection, runs: Iterable[str]) -> None:
-        """Wake those that rest. One that cannot be read is gone, and told of.
+        """Wake those that rest. One that cannot be read has failed, and is told of.
 
         Raises:
             sqlite3.Error: the file is damaged.
@@ -91,6 +99,7 @@ class Resting:
                 found = self._damage.read("run", run, _assembled, rows)
                 if found is None:
                     self._state.end_run(state)
+                    self._state.record(lost_run_entry(run, state.fn, self._clock()))
                 else:
                     state.wake(*found)
                     self._used(state)

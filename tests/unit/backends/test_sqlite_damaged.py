@@ -22,6 +22,7 @@ from inngest.backends.sqlite.journal import Journal
 from inngest.backends.sqlite.rows import BODY, EVENT, HEAD, ITEM, PAUSE, STEP
 from inngest.core.errors import StoreUnusable
 from inngest.core.model.functions import App
+from inngest.core.model.history import What
 from inngest.core.model.runs import Kind, Queue, runner_items
 from inngest.core.model.transition import Collect, TakeLock
 
@@ -168,6 +169,23 @@ async def test_rows_of_a_run_that_is_missing(world: World) -> None:
     store = await world.open(copy)
     assert (await store.stats()).damaged == 3
     await goes_on(world, store)
+
+
+async def test_a_run_of_which_only_rows_are_left_has_failed(world: World) -> None:
+    run = world.run()
+    await world.commit(run.id, *world.creation(run))
+    copy = snapshot(world.path)
+    with closing(sqlite3.connect(copy)) as db, db:
+        assert db.execute("DELETE FROM state WHERE run = ? AND kind = ?", (run.id, BODY)).rowcount == 1
+    store = await world.open(copy)
+    assert (await store.stats()).damaged > 0
+    assert run.id not in store._state.runs
+    await store._journal.settled()
+    again = await world.open(snapshot(copy))
+    assert (await again.stats()).damaged == 0, "what leads to nothing is gone"
+    (entry,) = [each for each in (await again.history.take(100)).entries if each.what is What.ENDED]
+    assert (entry.run, entry.fn, entry.outcome) == (run.id, FN, "Failed")
+    assert b"damaged" in (entry.value or b"")
 
 
 async def test_a_batch_goes_on_without_the_event_that_cannot_be_read(world: World) -> None:

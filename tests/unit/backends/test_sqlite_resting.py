@@ -18,6 +18,7 @@ from inngest.backends.sqlite import journal as journals
 from inngest.backends.sqlite import resting
 from inngest.core.decisions.starting import eviction
 from inngest.core.model.functions import App, Concurrency, Function
+from inngest.core.model.history import What
 from inngest.core.model.runs import Kind, Pause, PauseKind, Queue, Run, RunStatus, timeout_job
 from inngest.core.model.transition import (
     Adopt,
@@ -288,6 +289,8 @@ async def test_a_run_that_cannot_be_read_is_gone_and_told_of(world: World) -> No
     assert [found.id for found in page.found] == [other.id]
     stats = await store.stats()
     assert (stats.runs, stats.pauses, stats.queued, stats.damaged) == (1, 1, 1, 1)
+    (entry,) = [each for each in (await store.history.take(100)).entries if each.what is What.ENDED]
+    assert (entry.run, entry.fn, entry.outcome) == (run.id, FN, "Failed")
     world.store = store
     assert await world.commit(run.id, SaveStep(step="b", value=b"1")) == [False]
     again = await world.open(snapshot(copy))

@@ -1,4 +1,5 @@
--- KEYS: the runs. ARGV: prefix, time, older than ms, {{run, function}...}. Reply: those that nothing will move.
+-- KEYS: the runs. ARGV: prefix, time, older than ms, {{run, function}...}. Reply: {those that nothing will move,
+-- those that are dropped since they are damaged}.
 -- What an index has lost of a run is put back, and what can be read no more is dropped.
 
 local BEFORE = NOW - tonumber(ARGV[3])
@@ -27,12 +28,15 @@ local function waits(fn, run)
   return page[1] ~= '0'  -- the next look goes on
 end
 
+local dropped = {}
+
 local function moves(fn, run)
   local fields = run_fields(fn, run)
   if not fields then
     if call('EXISTS', of(fn) .. 'run:' .. run) + call('HEXISTS', PREFIX .. 'runs', run) > 0
       or call('ZSCORE', of(fn) .. 'runs', run) then
       drop_run(fn, run)
+      table.insert(dropped, run)
       count('damaged', 1)
     end  -- else it has ended since it was listed
     return true
@@ -69,4 +73,4 @@ for _, pair in ipairs(cmsgpack.unpack(ARGV[4])) do
 end
 settle_counts()
 send_wakes()
-return orphans
+return { orphans, dropped }
