@@ -264,6 +264,7 @@ SERVER_KEYS = [
     "version",
     "waits:" + digest("app/go", "data.x", "s:1"),
     "workers",
+    "latest",
 ]
 
 

@@ -499,16 +499,17 @@ class _Audit:
 
     def _throttles(self, fn: Function) -> None:
         assert fn.throttle is not None
-        most = 2 * fn.throttle.limit + fn.throttle.burst
+        params = gcra.throttle(fn.throttle.limit, fn.throttle.period, fn.throttle.burst)
         for key, times in self.truth.starts.items():
             if not key.startswith(f"throttle:{fn.id}"):
                 continue
-            times.sort()
-            for place, at in enumerate(times):
-                window = [time for time in times[place:] if time - at < fn.throttle.period - 1_000]
-                if len(window) > most:
-                    self.violate(9, "throttle-exceeded", f"{key}: {len(window)} from {at}, {most} at most")
+            tat = None
+            for at in sorted(times):
+                admission = gcra.admit(params, tat, at * 1000)
+                if not admission.admitted:
+                    self.violate(9, "throttle-exceeded", f"{key}: a start at {at} of {sorted(times)}")
                     break
+                tat = admission.tat or tat
 
     def _crons(self) -> None:
         if not self.world.crons_until:

@@ -177,6 +177,9 @@ def _draw_faults(plan: Plan, random: Random) -> None:
         seconds = random.choice((600.0, 3_700.0, 90_000.0))
         plan.nights = [min(seconds, plan.longest)]
     plan.garbage = random.choice((0, 0, 2))
+    if Random(f"slow {plan.seed}").random() < 0.1:
+        # Work is given to others while those who have it stand still, and then both end it.
+        plan.app_slow, plan.stops = 0.9, 10
 
 
 def _draw_nodes(plan: Plan, random: Random) -> None:
@@ -319,6 +322,7 @@ def _draw_events(plan: Plan, random: Random, count: int) -> None:
             data = b'{"n":1,"key":"a","extra":' + random.choice(BAD_VALUES) + b"}"
             event.raw = b'{"name":"' + event.name.encode() + b'","data":' + data + b"}"
             event.external_id = ""
+    _draw_streams(plan, names)
     plan.events.sort(key=lambda event: event.at)
     plan.syncs = random.choice((1, 1, 3))
     plan.changes = random.choice((0, 0, 1, 2))
@@ -327,3 +331,21 @@ def _draw_events(plan: Plan, random: Random, count: int) -> None:
         "bulk": random.choice((0, 0, 1)),
         "rerun": random.choice((0, 0, 2)),
     }
+
+
+def _draw_streams(plan: Plan, names: list[str]) -> None:
+    """Events that come one after the other, so that some come while what was gathered is worked on."""
+    random = Random(f"streams {plan.seed}")
+    gathering = {
+        trigger["event"]
+        for _, fn in plan.functions
+        for trigger in fn.config["triggers"]
+        if "event" in trigger and plan.features[fn.slug] in {"batch", "debounce"}
+    }
+    number = 10_000
+    for name in names:
+        if name in gathering and random.random() < 0.4:
+            at, rest = random.random() * plan.active / 2, random.choice((0.05, 0.3, 1.1))
+            for _ in range(30):
+                plan.events.append(Planned(at, name, {"n": number, "key": "a"}))
+                at, number = at + rest * random.random() * 2, number + 1

@@ -235,11 +235,10 @@ def op_of(leaf: Leaf, kind: str, *, race: bool = False, key: str = "", **fields:
         case "Sleep":
             name = f"{leaf.seconds}s"
         case "WaitForEvent":
-            opts |= {
-                "event": "sim/go",
-                "timeout": f"{leaf.seconds}s",
-                "if": f'async.data.go == "{key}/{leaf.id}"',
-            }
+            # Half of them cannot be answered by an index.
+            wanted = f'"{key}/{leaf.id}"'
+            condition = f"== {wanted}" if leaf.seconds in {2, 10} else f"in [{wanted}]"
+            opts |= {"event": "sim/go", "timeout": f"{leaf.seconds}s", "if": f"async.data.go {condition}"}
         case "InvokeFunction":
             payload = {"data": {"n": -1, "key": "i", "from": f"{key}/{leaf.id}"}}
             opts |= {"function_id": leaf.target, "payload": payload, "timeout": f"{leaf.seconds}s"}

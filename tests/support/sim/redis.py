@@ -351,7 +351,7 @@ class RedisStores(Stores):
         return found
 
 
-_STAYING = {"apps", "functions", "version", "serial", "counts", "workers", "cancellations", "ping"}
+_STAYING = {"apps", "functions", "version", "serial", "counts", "workers", "cancellations", "ping", "latest"}
 _OF_FUNCTIONS = ("config", "seen", "crons")
 
 

@@ -8,6 +8,46 @@ local PAGE = 300
 
 local WORKERS, LEASES = PREFIX .. 'workers', PREFIX .. 'leases'
 local ms = tonumber(ARGV[4])
+
+-- A step back (ms) of the server's clock that is too small to matter.
+local STEP = 100
+local ARGUMENTS = 1000
+
+-- Give the members of a sorted set new scores.
+local function rescore(key, score_of)
+  local flat = call('ZRANGE', key, 0, -1, 'WITHSCORES')
+  for first = 1, #flat, ARGUMENTS do
+    local scored = {}
+    for place = first, math.min(first + ARGUMENTS, #flat + 1) - 1, 2 do
+      table.insert(scored, text(score_of(tonumber(flat[place + 1]))))
+      table.insert(scored, flat[place])
+    end
+    call('ZADD', key, unpack(scored))
+  end
+  return #flat > 0
+end
+
+-- Timers are due by the clock. But nobody is alive, or has a lease, for longer because it was set back, and those who
+-- wait for a throttle try again.
+local function set_back(by)
+  local function shift(score)
+    return score - by
+  end
+  rescore(WORKERS, shift)
+  rescore(LEASES, shift)
+  local function now()
+    return NOW
+  end
+  if rescore(PREFIX .. 'wake:' .. CALLS_QUEUE, now) then
+    say(CALLS_QUEUE, '0')
+  end
+end
+
+local latest = tonumber(call('GET', PREFIX .. 'latest') or nil) or NOW
+if latest - NOW > STEP then
+  set_back(latest - NOW)
+end
+call('SET', PREFIX .. 'latest', text(NOW))
 if ms > 0 then
   call('ZADD', WORKERS, NOW + ms, ARGV[3])
 else

@@ -39,8 +39,8 @@ function effects.retry(due, attempt, payload)
     forget(item)  -- the run has ended meanwhile
     return true
   end
-  item.due, item.score = due, due - (S.priority or 0) * 1000
-  unlease(item)
+  item.score = due - (S.priority or 0) * 1000
+  unlease(item, due)
   call('HSET', item_key(FN, item.job), 'attempt', attempt)
   if payload then
     call('HSET', item_key(FN, item.job), 'payload', payload)

@@ -232,8 +232,9 @@ local function is_over(item)
 end
 
 -- Back to the queue, by its due time, with its capacity released. A run that has its place must not wait
--- behind those who wait for theirs, and so goes on among the runs that have begun.
-local function unlease(item)
+-- behind those who wait for theirs, and so goes on among the runs that have begun. It was due, whatever the clock
+-- has been set to since, unless it is to wait until `due`.
+local function unlease(item, due)
   if is_over(item) then
     remove_item(item)
     if call('EXISTS', of(item.fn) .. 'run:' .. item.run) == 1 then
@@ -247,6 +248,7 @@ local function unlease(item)
     item.pid, item.packed, item.moves = run.work, run.work_def, false
     item.def = capacity_of(item.packed)
   end
+  item.due = due or math.min(item.due, NOW)
   place(item)
   store_place(item)
 end
