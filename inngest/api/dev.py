@@ -28,7 +28,11 @@ class DevApi:
 
     def routes(self) -> list[web.RouteDef]:
         ctx = self._ctx
-        kept = [web.post("/invoke/{slug}", self.invoke), web.delete("/fn/remove", self.remove)]
+        kept = [
+            web.post("/invoke/{slug}", self.invoke),
+            web.delete("/fn/remove", self.remove),
+            web.post("/dev/traces", self.traces),
+        ]
         if not ctx.dev:
             return kept
         # They reach the executor of this process and no other one.
@@ -43,7 +47,6 @@ class DevApi:
     def public_routes(self) -> list[web.RouteDef]:
         return [
             web.get("/dev", self.describe),
-            web.post("/dev/traces", self.traces),
         ]
 
     async def describe(self, request: web.Request) -> web.Response:

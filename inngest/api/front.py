@@ -20,6 +20,13 @@ SERVER_OPTIONS: Mapping[str, Any] = {
 }
 """For whoever serves an `application`: without them what comes compressed is inflated twice."""
 
+HEADERS: Mapping[str, str] = {
+    "Server": "inngest",  # and no version
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+}
+"""Of every answer."""
+
 LINGER_SECONDS = 1.0
 LINGER_BYTES = 256 * 1024
 """What is let go of a refused body, so that its sender gets to see why: one whose connection is closed on

@@ -18,13 +18,13 @@ def core_routes(ctx: ApiContext) -> list[web.RouteDef]:
     """REST v0 and v1, GraphQL and what development tools ask; all that tells or changes anything of runs
     takes a key (see `auth`).
     """
-    v0, dev = RestV0(ctx), DevApi(ctx)
+    dev = DevApi(ctx)
     kept = [
         *RestV1(ctx).routes(),
         *DeadLettersApi(ctx).routes(),
-        *v0.routes(),
+        *RestV0(ctx).routes(),
         *dev.routes(),
         *GraphQLApi(ctx).routes(),
         *CheckpointApi(ctx).routes(),
     ]
-    return [*protected(ctx, kept), *dev.public_routes(), *v0.public_routes()]
+    return [*protected(ctx, kept), *dev.public_routes()]

@@ -22,10 +22,8 @@ class RestV0:
             web.get("/v0/runs/{id}/actions", self.actions),
             web.get("/v0/runs/{id}/batch", self.batch),
             web.delete("/v0/runs/{id}", self.cancel),
+            web.post("/v0/telemetry", self.telemetry),
         ]
-
-    def public_routes(self) -> list[web.RouteDef]:
-        return [web.post("/v0/telemetry", self.telemetry)]
 
     async def actions(self, request: web.Request) -> web.Response:
         """The memoised steps of a run whose state is too large to be sent with a call."""

@@ -38,6 +38,10 @@ class ExecutorConfig(Address, frozen=True):
     concurrency: int
 
 
+class MetricsConfig(Address, frozen=True):
+    token: str = ""
+
+
 class HttpDriver(_Section, frozen=True, tag_field="name", tag="http"):
     timeout: int = 0
     signing_key: str = ""
@@ -184,6 +188,7 @@ class Config(_Section, frozen=True):
     core_api: Address = field(name="coreAPI")
     runner: Address
     executor: ExecutorConfig
+    metrics: MetricsConfig
     execution: Execution
     apps: Apps
     retention: Retention

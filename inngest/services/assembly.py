@@ -23,7 +23,7 @@ from inngest.backends.sqlite.engine import SqliteEngineStore
 from inngest.backends.sqlite.journal import Journal
 from inngest.backends.sqlite.stream import SqliteEventStream
 from inngest.core.model.transition import Committed, Transition
-from inngest.core.policy import ANSWER_BYTES, Policy
+from inngest.core.policy import ANSWER_BYTES, MAX_BODY, Policy
 from inngest.drivers.application import HttpDriver
 from inngest.drivers.gateway import HttpGateway
 from inngest.drivers.http import HttpClient
@@ -40,7 +40,7 @@ from inngest.services.connect import Backend, Connections
 from inngest.services.console import Console
 from inngest.services.executor import Executor
 from inngest.services.gate import Gate
-from inngest.services.health import Health, HealthRoutes, Phase
+from inngest.services.health import Health, HealthRoutes, MetricsRoute, Phase
 from inngest.services.indexer import Indexer
 from inngest.services.janitor import Janitor
 from inngest.services.logs import hide_secrets
@@ -206,18 +206,32 @@ class _Process:
         places: dict[Listen, list[str]] = {}
         for name in services:
             places.setdefault(addresses[name], []).append(name)
-        return [self._listener(at, names) for at, names in places.items()]
+        listeners: list[Service] = [self._listener(at, names) for at, names in places.items()]
+        if settings.metrics is not None:
+            listeners.append(self._web("metrics", settings.metrics, self._numbers().routes()))
+        return listeners
 
-    def _listener(self, at: Listen, names: Sequence[str]) -> Service:
-        routes: list[web.AbstractRouteDef] = [*HealthRoutes(self._health, self._metrics, names).routes()]
+    def _numbers(self) -> MetricsRoute:
+        return MetricsRoute(self._metrics, self._settings.metrics_token)
+
+    def _listener(self, at: Listen, names: Sequence[str]) -> WebServer:
+        routes: list[web.AbstractRouteDef] = [*HealthRoutes(self._health, names).routes()]
+        if self._settings.metrics is None:
+            routes += self._numbers().routes()
         max_body = self._settings.max_events_body_bytes
         if "event-api" in names:
             routes += self._event_api().routes()
         if "core-api" in names:
             max_body = self._settings.max_body_bytes
             routes += [*RegisterApi(self._runtime).routes(), *core_routes(self._api_context())]
+        name = "core-api" if "core-api" in names else names[0]
+        return self._web(name, at, routes, max_body=max_body)
+
+    def _web(
+        self, name: str, at: Listen, routes: Sequence[web.AbstractRouteDef], *, max_body: int = MAX_BODY
+    ) -> WebServer:
         return WebServer(
-            "core-api" if "core-api" in names else names[0],
+            name,
             at.host,
             at.port,
             routes,

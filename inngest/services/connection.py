@@ -10,6 +10,7 @@ from aiohttp.http import HttpProcessingError
 from aiohttp.typedefs import Handler
 
 from inngest.api.answers import RETRY_AFTER, error_answer
+from inngest.api.front import HEADERS
 from inngest.services.admission import Admission, origin_of
 from inngest.services.health import HEALTH, LIVE, READY
 from inngest.services.malformed import reason
@@ -87,6 +88,7 @@ class Connection(web.RequestHandler):
             response = error_answer(status, f"Malformed request: {reason(exc)}")
         else:
             response = error_answer(status, "Internal server error")
+        response.headers.update(HEADERS)
         response.force_close()
         return response
 

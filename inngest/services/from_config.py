@@ -99,6 +99,8 @@ class _Resolution:
             core_api=self._listener("coreAPI", config.core_api, over.core_port, beside=("event-api",)),
             runner=self._listener("runner", config.runner, None, beside=("event-api", "core-api")),
             executor=self._listener("executor", config.executor, None, beside=("event-api", "core-api")),
+            metrics=self._metrics(),
+            metrics_token=config.metrics.token,
             signing_keys=signing,
             event_keys=event,
             sdk_urls=_first(over.sdk_urls, config.apps.urls),
@@ -257,6 +259,11 @@ class _Resolution:
         if not asked and any(name in self._services for name in beside):
             return None
         return Listen(_first(self._over.host, address.addr), _first(port, address.port))
+
+    def _metrics(self) -> Listen | None:
+        if not (self._loaded.gives("metrics", "addr") or self._loaded.gives("metrics", "port")):
+            return None
+        return Listen(self._config.metrics.addr, self._config.metrics.port)
 
     # Keys
 

@@ -1,20 +1,22 @@
 """What a process tells of itself: whether it lives, whether it is ready, and its numbers.
 
-``/health/live``, ``/health/ready`` and ``/metrics`` ask for no key: probes and collectors have none to give,
-and what they are told is no secret. It is names of services and of backing systems, counts, and settings that
-should be otherwise; why a system does not answer, and where it is, stands in the log alone.
+``/health/live``, ``/health/ready`` and, unless it has a token, ``/metrics`` ask for no key: probes and
+collectors have none to give, and what they are told is no secret. It is names of services and of backing
+systems, counts, and settings that should be otherwise; why a system does not answer, and where it is, stands
+in the log alone.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hmac
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from enum import StrEnum
 
 import structlog
 from aiohttp import web
 
-from inngest.api.answers import answer
+from inngest.api.answers import ApiError, answer
 from inngest.core.errors import StoreUnavailable
 from inngest.loops.background import is_own
 from inngest.loops.trouble import described, unexpected
@@ -122,9 +124,8 @@ async def _reason(ping: Ping) -> str:
 class HealthRoutes:
     """The paths of one listener, for the services that it stands for."""
 
-    def __init__(self, health: Health, metrics: Metrics, services: Sequence[str]) -> None:
+    def __init__(self, health: Health, services: Sequence[str]) -> None:
         self._health = health
-        self._metrics = metrics
         self._services = tuple(services)
 
     def routes(self) -> list[web.RouteDef]:
@@ -132,7 +133,6 @@ class HealthRoutes:
             web.get(HEALTH, self.health),
             web.get(LIVE, self.live),
             web.get(READY, self.ready),
-            web.get(METRICS, self.metrics),
         ]
 
     async def health(self, request: web.Request) -> web.Response:
@@ -176,6 +176,20 @@ class HealthRoutes:
             if system in missing
         }
 
+
+class MetricsRoute:
+    """The numbers of a process, for those who have the token if there is one."""
+
+    def __init__(self, metrics: Metrics, token: str = "") -> None:
+        self._metrics = metrics
+        self._expected = f"Bearer {token}".encode() if token else b""
+
+    def routes(self) -> list[web.RouteDef]:
+        return [web.get(METRICS, self.metrics)]
+
     async def metrics(self, request: web.Request) -> web.Response:
         """Prometheus' text format."""
+        given = request.headers.get("Authorization", "").encode("utf-8", "surrogatepass")
+        if self._expected and not hmac.compare_digest(given, self._expected):
+            raise ApiError(401, "The numbers are for those who have the token", code="unauthorized")
         return web.Response(body=await self._metrics.render(), headers={"Content-Type": CONTENT_TYPE})

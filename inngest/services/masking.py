@@ -70,6 +70,8 @@ def secrets_of(settings: Settings) -> Iterable[str]:
         yield from (key, normalise_key(key), normalise_key(hashed_key(key)))
     for key in settings.event_keys:
         yield from (key, quote(key, safe=""))
+    if settings.metrics_token:
+        yield settings.metrics_token
     for backend in (settings.engine, settings.stream):
         if isinstance(backend, RedisServer) and (password := _password(backend.url)):
             yield from (password, unquote(password))

@@ -65,6 +65,8 @@ class Settings:
     beside the event API, the other two (which tell of their health, and nothing else) beside either. Alone,
     each has a default of its own.
 
+    ``metrics`` is where numbers are told in place of all listeners; ``metrics_token`` is what they ask for.
+
     ``max_body_bytes`` bounds a request to the core API, ``max_events_body_bytes`` one to the event API.
 
     ``allowed_hosts`` are names under which a development server is reached, besides those that it knows.
@@ -81,6 +83,8 @@ class Settings:
     core_api: Listen | None = None
     runner: Listen | None = None
     executor: Listen | None = None
+    metrics: Listen | None = None
+    metrics_token: str = ""
     signing_keys: tuple[str, ...] = ()
     event_keys: tuple[str, ...] = ()
     allowed_hosts: tuple[str, ...] = ()

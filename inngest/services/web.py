@@ -9,7 +9,7 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from inngest.api.front import SERVER_OPTIONS, application
+from inngest.api.front import HEADERS, SERVER_OPTIONS, application
 from inngest.api.pages import Pages
 from inngest.core.policy import MAX_BODY
 from inngest.services.admission import Admission, bounds_for, raise_file_limit
@@ -68,6 +68,11 @@ class WebServer:
         self._sockets: asyncio.Server | None = None
 
     @property
+    def routes(self) -> Sequence[web.AbstractRouteDef]:
+        """What is served here."""
+        return self._routes
+
+    @property
     def listening(self) -> bool:
         return self._sockets is not None and self._sockets.is_serving()
 
@@ -117,6 +122,7 @@ class WebServer:
         )
 
     async def _name_kind(self, request: web.Request, response: web.StreamResponse) -> None:
+        response.headers.update(HEADERS)
         response.headers["X-Inngest-Server-Kind"] = self._kind
 
     async def run(self) -> None:

@@ -12,7 +12,6 @@ from aiohttp.test_utils import TestClient, TestServer
 from inngest.core.errors import StoreUnavailable
 from inngest.services import health
 from inngest.services.health import Health, HealthRoutes, Phase
-from inngest.services.metrics import Metrics
 from inngest.services.needs import NEEDS, System
 from inngest.services.settings import SERVICES
 
@@ -39,7 +38,7 @@ class Systems:
 
     async def ready(self, *services: str) -> tuple[int, Any]:
         app = web.Application()
-        app.add_routes(HealthRoutes(self.health, Metrics(), services).routes())
+        app.add_routes(HealthRoutes(self.health, services).routes())
         async with TestClient(TestServer(app)) as client, client.get("/health/ready") as response:
             text = await response.text()
             assert "secret-host" not in text, "where a system is stays in the log"
@@ -91,7 +90,7 @@ async def test_what_should_be_set_otherwise_is_told(systems: Systems) -> None:
 
     async def health(*services: str) -> Any:
         app = web.Application()
-        app.add_routes(HealthRoutes(systems.health, Metrics(), services).routes())
+        app.add_routes(HealthRoutes(systems.health, services).routes())
         async with TestClient(TestServer(app)) as client, client.get("/health") as response:
             return await response.json()
 

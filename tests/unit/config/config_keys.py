@@ -56,6 +56,8 @@ PLAIN = [
     *address("runner"),
     *address("executor"),
     Case("executor.concurrency", "1", "0", "a whole number, at least 1"),
+    *address("metrics"),
+    Case("metrics.token", '"t0ken"', '""', TEXT, shown="the text given"),
     Case("execution.logOutput", "true", '"true"', "true or false" + UNQUOTED),
     Case("execution.retryInterval", '"30s"', "30", PERIOD),
     Case("execution.requestTimeout", '"15m"', '"15 minutes"', PERIOD),

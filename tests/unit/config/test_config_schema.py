@@ -128,6 +128,7 @@ def test_the_defaults() -> None:
         "coreAPI": {"addr": "0.0.0.0", "port": 8300},
         "runner": {"addr": "0.0.0.0", "port": 8301},
         "executor": {"addr": "0.0.0.0", "port": 8302, "concurrency": 1000},
+        "metrics": {"addr": "127.0.0.1", "port": 8303},
         "execution": {"drivers": {"http": {"name": "http"}}, "logOutput": False, "requestTimeout": "2h"},
         "apps": {"urls": [], "pollInterval": "0"},
         "retention": {"history": "720h"},

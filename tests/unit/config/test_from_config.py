@@ -59,6 +59,7 @@ eventAPI: {addr: "a", port: 1, maxSize: 2048}
 coreAPI: {addr: "b", port: 2}
 runner: {addr: "c", port: 3}
 executor: {addr: "d", port: 4, concurrency: 5}
+metrics: {addr: "m", port: 6, token: "t"}
 execution: {logOutput: true, retryInterval: "1500ms", requestTimeout: "90s"}
 apps: {urls: ["http://app"], pollInterval: "1m"}
 retention: history: "1500ms"
@@ -74,6 +75,8 @@ limits: {maxEventSize: 1024, maxRequestSize: 4096, maxSteps: 7, maxState: 8192, 
         core_api=Listen("b", 2),
         runner=Listen("c", 3),
         executor=Listen("d", 4),
+        metrics=Listen("m", 6),
+        metrics_token="t",
         signing_keys=("aa",),
         event_keys=("e",),
         sdk_urls=("http://app",),
@@ -398,3 +401,9 @@ def test_times_that_cannot_be_are_refused() -> None:
         "c.cue:2:21: retention.history: invalid duration '99999999h': more than 292 years"
     )
     assert settings('retention: history: "0"').retention_seconds == 0
+
+
+def test_numbers_have_an_address_of_their_own_when_it_is_given() -> None:
+    assert settings('metrics: token: "t"').metrics is None
+    assert settings("metrics: port: 9000").metrics == Listen("127.0.0.1", 9000)
+    assert settings('metrics: addr: "10.0.0.1"').metrics == Listen("10.0.0.1", 8303)
