@@ -17,7 +17,7 @@ from pathlib import Path
 START_SECONDS = 30.0
 STOP_SECONDS = 10.0
 SIGNING_KEY = "5f" * 32
-EVENT_KEY = "bench"
+EVENT_KEY = "bench-0123456789"
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 SETUPS = {

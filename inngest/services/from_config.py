@@ -20,7 +20,8 @@ from inngest.config.model import (
     SqliteService,
     SqsService,
 )
-from inngest.core.sdk.signing import check_signing_key
+from inngest.core.sdk.signing import check_signing_key, normalise_key
+from inngest.core.sdk.strength import weakness
 from inngest.core.timing.durations import InvalidDuration, parse_duration
 from inngest.services.redis_url import redis_server
 from inngest.services.settings import (
@@ -261,6 +262,8 @@ class _Resolution:
         return Listen(_first(self._over.host, address.addr), _first(port, address.port))
 
     def _metrics(self) -> Listen | None:
+        if self._config.metrics.token:
+            self._check_strength("token", self._config.metrics.token, "metrics", "token")
         if not (self._loaded.gives("metrics", "addr") or self._loaded.gives("metrics", "port")):
             return None
         return Listen(self._config.metrics.addr, self._config.metrics.port)
@@ -287,10 +290,13 @@ class _Resolution:
                 "keys", "signing",
             )  # fmt: skip
         for key, place in zip(keys, places, strict=True):
+            where = place if over is None else ("--signing-key",)
             try:
                 check_signing_key(key)
             except ValueError as error:
-                self._refuse(str(error), *(place if over is None else ("--signing-key",)))
+                self._refuse(str(error), *where)
+            else:
+                self._check_strength("signing key", normalise_key(key), *where)
         return tuple(keys)
 
     def _event_keys(self) -> tuple[str, ...]:
@@ -302,12 +308,17 @@ class _Resolution:
                 "keys", "event",
             )  # fmt: skip
         for number, key in enumerate(keys):
+            given = self._over.event_keys is not None
+            where = ("--event-key",) if given else ("keys", "event", str(number))
             if not key.strip():
-                given = self._over.event_keys is not None
-                self._refuse(
-                    "the event key is blank", *(("--event-key",) if given else ("keys", "event", str(number)))
-                )
+                self._refuse("the event key is blank", *where)
+            else:
+                self._check_strength("event key", key, *where)
         return tuple(keys)
+
+    def _check_strength(self, what: str, key: str, *path: str) -> None:
+        if words := weakness(key):
+            self._refuse(f"the {what} {words}: make one with `inngest keys generate`", *path)
 
     # Times
 

@@ -185,7 +185,7 @@ class Server(Process):
         log: Path,
         *,
         options: Sequence[str] = (),
-        event_key: str = "test",
+        event_key: str = "test-0123456789abc",
         signing_key: str = "",
     ) -> None:
         self.port = free_port()

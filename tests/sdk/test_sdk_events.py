@@ -39,7 +39,7 @@ def test_an_event_id_triggers_one_run(line: Line) -> None:
 def test_a_repeated_seed_gives_the_same_ids_and_no_second_run(line: Line) -> None:
     seed = f"{int(time.time() * 1000)},{base64.b64encode(os.urandom(10)).decode()}"
     events = [line.event("double", n=1), line.event("double", n=2)]
-    url, headers = f"{line.server.url}/e/test", {"x-inngest-event-id-seed": seed}
+    url, headers = f"{line.server.url}/e/{line.server.event_key}", {"x-inngest-event-id-seed": seed}
     first, second = (request("POST", url, events, headers)["ids"] for _ in range(2))
     assert first == second
     runs = [line.server.wait_run(event) for event in first]

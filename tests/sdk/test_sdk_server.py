@@ -13,7 +13,7 @@ from environments import PROGRAMS, UnavailableError
 from harness import App, HttpError, Server, Stub, eventually, request
 
 SIGNING_KEY = "0123456789abcdef0123456789abcdef"
-EVENT_KEY = "an-event-key"
+EVENT_KEY = "an-event-key-0123456789"
 
 
 @contextmanager

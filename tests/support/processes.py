@@ -106,7 +106,7 @@ class Server(Killable):
     """
 
     signing_key = "5f" * 32
-    event_key = "durable"
+    event_key = "durable-0123456789"
 
     def __init__(
         self,

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 CONFIG = """
-keys: {signing: ["${SIGNING_KEY}"], event: ["anevent5ecretkey"]}
+keys: {signing: ["${SIGNING_KEY}"], event: ["an-event-5ecret-key"]}
 eventAPI: addr: "127.0.0.1"
 dataDir: "data"
 queue: service: backend: "inmemory"
@@ -57,5 +57,5 @@ def test_the_log_tells_which_configuration_and_what_to_know_of_it(
     (queue, embedded) = notes
     assert queue == ("warning", "queue.service inmemory: the queue is kept with the state, in sqlite")
     assert embedded[1].startswith("only this process sees its eventstream and state, not core-api, executor")
-    assert not [line for line in lines if SIGNING_KEY in line or "anevent5ecretkey" in line]
+    assert not [line for line in lines if SIGNING_KEY in line or "an-event-5ecret-key" in line]
     assert (tmp_path / "data").is_dir()

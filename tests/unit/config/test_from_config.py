@@ -21,7 +21,9 @@ from inngest.services.settings import (
     Sqlite,
 )
 
-KEYS = 'keys: {signing: ["aa"], event: ["e"]}\n'
+A, B, C = "a1" * 8, "b2" * 8, "c3" * 8
+EVENT, OTHER = "event-key-0123456789", "other-key-0123456789"
+KEYS = f'keys: {{signing: ["{A}"], event: ["{EVENT}"]}}\n'
 
 
 def resolved(source: str = "", services: tuple[str, ...] = SERVICES, **overrides: object) -> Resolved:
@@ -46,8 +48,8 @@ def test_the_defaults() -> None:
         stream=Sqlite(Path(".inngest")),
         data=Sqlite(Path(".inngest")),
         event_api=Listen("0.0.0.0", 8288),
-        signing_keys=("aa",),
-        event_keys=("e",),
+        signing_keys=(A,),
+        event_keys=(EVENT,),
         retention_seconds=30 * 24 * 3600,
     )
 
@@ -59,7 +61,7 @@ eventAPI: {addr: "a", port: 1, maxSize: 2048}
 coreAPI: {addr: "b", port: 2}
 runner: {addr: "c", port: 3}
 executor: {addr: "d", port: 4, concurrency: 5}
-metrics: {addr: "m", port: 6, token: "t"}
+metrics: {addr: "m", port: 6, token: "token-0123456789"}
 execution: {logOutput: true, retryInterval: "1500ms", requestTimeout: "90s"}
 apps: {urls: ["http://app"], pollInterval: "1m"}
 retention: history: "1500ms"
@@ -76,9 +78,9 @@ limits: {maxEventSize: 1024, maxRequestSize: 4096, maxSteps: 7, maxState: 8192, 
         runner=Listen("c", 3),
         executor=Listen("d", 4),
         metrics=Listen("m", 6),
-        metrics_token="t",
-        signing_keys=("aa",),
-        event_keys=("e",),
+        metrics_token="token-0123456789",
+        signing_keys=(A,),
+        event_keys=(EVENT,),
         sdk_urls=("http://app",),
         poll_seconds=60,
         retry_interval_ms=1500,
@@ -104,8 +106,8 @@ def test_the_command_line_counts_over_the_configuration() -> None:
         port=11,
         core_port=12,
         data_dir=Path("/other"),
-        signing_keys=("bb", "cc"),
-        event_keys=("f",),
+        signing_keys=(B, C),
+        event_keys=(OTHER,),
         sdk_urls=("http://b",),
         poll_seconds=0,
         retry_interval_ms=0,
@@ -113,7 +115,7 @@ def test_the_command_line_counts_over_the_configuration() -> None:
     )
     assert (found.event_api, found.core_api) == (Listen("h", 11), Listen("h", 12))
     assert found.engine == Sqlite(Path("/other"))
-    assert (found.signing_keys, found.event_keys) == (("bb", "cc"), ("f",))
+    assert (found.signing_keys, found.event_keys) == ((B, C), (OTHER,))
     assert found.sdk_urls == ("http://b",)
     assert (found.poll_seconds, found.retry_interval_ms, found.workers) == (0, 0, 6)
 
@@ -362,29 +364,48 @@ def test_without_keys_nothing_starts() -> None:
 
 
 def test_a_blank_event_key_is_refused_with_its_place() -> None:
-    assert refusals("", keys='keys: {signing: ["aa"], event: ["e", " "]}') == [
-        "c.cue:1:38: keys.event.1: the event key is blank"
+    assert refusals("", keys=f'keys: {{event: ["{EVENT}", " "], signing: ["{A}"]}}') == [
+        "c.cue:1:40: keys.event.1: the event key is blank"
     ]
     with pytest.raises(ConfigError, match=r"^--event-key: the event key is blank"):
         settings("", event_keys=("",))
 
 
 def test_a_signing_key_that_is_none_is_refused_with_its_place() -> None:
-    assert refusals("", keys='keys: {signing: ["aa", "signkey-prod-zz"], event: ["e"]}') == [
-        "c.cue:1:24: keys.signing.1: the signing key is not hexadecimal: see its character 14"
+    assert refusals("", keys=f'keys: {{signing: ["{A}", "signkey-prod-zz"], event: ["{EVENT}"]}}') == [
+        "c.cue:1:38: keys.signing.1: the signing key is not hexadecimal: see its character 14"
     ]
     with pytest.raises(ConfigError, match=r"^--signing-key: the signing key is not hexadecimal"):
         resolved("", signing_keys=("zz",))
 
 
-def test_the_signing_key_of_the_http_driver_is_one() -> None:
-    driver = 'execution: drivers: http: {name: "http", signingKey: "bb"}'
-    assert settings(driver).signing_keys == ("aa", "bb")
-    assert settings(driver, signing_keys=("cc",)).signing_keys == ("cc",)
-    assert settings(driver.replace("bb", "aa")).signing_keys == ("aa",)
-    assert refusals(driver.replace("bb", "zz"))[0].startswith(
-        "c.cue:2:54: execution.drivers.http.signingKey: "
+def test_a_key_that_can_be_guessed_is_refused_and_not_shown() -> None:
+    short, constant = "f0" * 7, "00" * 32
+    found = refusals(
+        f'execution: drivers: http: {{name: "http", signingKey: "signkey-prod-{short}"}}\n'
+        'metrics: token: "short-token"',
+        keys=f'keys: {{signing: ["{constant}", "{A}"], event: ["{"k" * 20}", "short", "{EVENT}"]}}\n',
     )
+    told = {place: why for _, place, why in (problem.split(": ", 2) for problem in found)}
+    few, advice = "and needs 16 at least", ": make one with `inngest keys generate`"
+    assert told == {
+        "execution.drivers.http.signingKey": f"the signing key has 14 characters, {few}{advice}",
+        "keys.event.0": f"the event key is one character over and over{advice}",
+        "keys.event.1": f"the event key has 5 characters, {few}{advice}",
+        "keys.signing.0": f"the signing key is one character over and over{advice}",
+        "metrics.token": f"the token has 11 characters, {few}{advice}",
+    }
+    for given in ({"signing_keys": (short,)}, {"event_keys": ("short",)}):
+        with pytest.raises(ConfigError, match="16 at least"):
+            settings("", **given)
+
+
+def test_the_signing_key_of_the_http_driver_is_one() -> None:
+    driver = f'execution: drivers: http: {{name: "http", signingKey: "{B}"}}'
+    assert settings(driver).signing_keys == (A, B)
+    assert settings(driver, signing_keys=(C,)).signing_keys == (C,)
+    assert settings(driver.replace(B, A)).signing_keys == (A,)
+    assert refusals(driver.replace(B, "zz"))[0].startswith("c.cue:2:54: execution.drivers.http.signingKey: ")
 
 
 def test_the_timeout_of_the_http_driver_is_that_of_calls() -> None:
@@ -404,6 +425,6 @@ def test_times_that_cannot_be_are_refused() -> None:
 
 
 def test_numbers_have_an_address_of_their_own_when_it_is_given() -> None:
-    assert settings('metrics: token: "t"').metrics is None
+    assert settings('metrics: token: "token-0123456789"').metrics is None
     assert settings("metrics: port: 9000").metrics == Listen("127.0.0.1", 9000)
     assert settings('metrics: addr: "10.0.0.1"').metrics == Listen("10.0.0.1", 8303)
