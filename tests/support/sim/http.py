@@ -34,9 +34,20 @@ class Request:
         self.headers = CIMultiDict(headers)
         self.content_type = self.headers.get("Content-Type", "application/json")
         self.match_info: dict[str, str] = {}
+        self.content_length = len(body)
+        self.content = _Content(body)
+
+
+class _Content:
+    """A body that is there."""
+
+    def __init__(self, body: bytes) -> None:
         self._body = body
 
-    async def read(self) -> bytes:
+    def is_eof(self) -> bool:
+        return True
+
+    def read_nowait(self) -> bytes:
         return self._body
 
 
