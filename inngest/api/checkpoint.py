@@ -14,7 +14,7 @@ from inngest.api.operations import check_ulid, find_run
 from inngest.core.decisions.checkpoints import checkpoint
 from inngest.core.decisions.steps import StepTooLarge
 from inngest.core.model.runs import Run
-from inngest.core.policy import MAX_ID
+from inngest.core.policy import MAX_JOB
 from inngest.core.sdk.calls import dispatched
 from inngest.core.sdk.responses import Step, read_steps
 
@@ -22,7 +22,7 @@ _STALE = "The call that reports was given up: its steps are run by another one"
 
 
 class _Report(Struct):
-    qi_id: Annotated[str, Meta(max_length=MAX_ID)] = ""
+    qi_id: Annotated[str, Meta(max_length=MAX_JOB)] = ""
     steps: Raw = Raw(b"[]")
 
 

@@ -83,7 +83,7 @@ class DevApi:
 
     async def invoke(self, request: web.Request) -> web.Response:
         # Here the seed counts from 0, for the events of a request from 1 (wire protocol section 8, 38).
-        internal = seeded(request.headers.get(SEED, ""), 0) or ""
+        internal = seeded(request.headers.get(SEED, ""), 0, self._ctx.clock()) or ""
         event = await invoke(self._ctx, request.match_info["slug"], await read_body(request), internal)
         return answer({"id": event.id, "status": 200})
 

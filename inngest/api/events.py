@@ -90,7 +90,7 @@ class EventApi:
         events: list[Event] = []
         problem = ""
         for place, each in enumerate(inbound, start=1):
-            internal = (seeded(seed, place) if seed else None) or self._new_id()
+            internal = (seeded(seed, place, now) if seed else None) or self._new_id()
             try:
                 events.append(accept(each, internal, now, self._max_event))
             except InvalidEvent as error:

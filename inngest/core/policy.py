@@ -13,8 +13,10 @@ MAX_DEPTH = 128
 thousand Python frames, of which it takes up to three a level, with our envelopes around it and our callers
 beneath.
 """
-MAX_ID = 1024
-"""Characters of an id that its sender chose, and of an event's ``v``."""
+MAX_ID = 256
+"""Characters of the ``id`` that an event's sender chose, and of its ``v``."""
+MAX_JOB = 1024
+"""Characters of the id of a call, as an application repeats it."""
 MAX_STEP_ID = 255
 """Characters of a step's hashed id; a header of calls carries it."""
 MAX_SIGNAL = 512
@@ -39,8 +41,8 @@ MAX_EVENT = 3 * 1024 * 1024
 """``data`` and ``user`` of one event, unless configured."""
 MAX_BODY = 64 * 1024 * 1024
 """A request to the event API, unless configured."""
-MAX_NAME = 512
-"""Characters of an event's name."""
+MAX_NAME = 256
+"""Characters of an event's name. Each ``/`` and ``.`` in it is a name more that triggers may have."""
 MAX_TRACES = 8 * 1024 * 1024
 """Spans that an application sends at once."""
 MAX_EVENTS = 5000
@@ -81,6 +83,10 @@ MAX_LETTER_SHOWN = 4096
 
 # -- identity --
 
+MAX_SEED_SKEW = DAY
+"""How far from now a sender may place its events by the seed of their ids. Clocks of clients go wrong, and
+requests are repeated for a while; a seed from elsewhere is none.
+"""
 KEY_TTL = DAY
 """How long an event id that its sender chose starts no second run (section 2.3)."""
 REMEMBERED = 2 * MINUTE

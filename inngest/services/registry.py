@@ -12,6 +12,8 @@ from inngest.loops.background import forever, persist
 from inngest.ports.engine import EngineStore, Registered
 
 _WATCH_SECONDS = 30.0
+_MAX_NAMES = 4096
+"""Of events, whose triggers are remembered."""
 _NOBODY: tuple[Function, ...] = ()
 
 
@@ -55,7 +57,7 @@ class RegistryCache:
         self.functions = registry.functions
         live = [fn for fn in registry.functions.values() if not fn.archived]
         self._slugs = {fn.slug: fn for fn in live}
-        self._triggers, self._cancels = {}, {}
+        self._triggers, self._cancels, self._names = {}, {}, {}
         for fn in registry.functions.values():  # runs of archived ones go on
             for name in dict.fromkeys(cancel.event for cancel in fn.cancel):
                 self._cancels.setdefault(name, []).append(fn)
@@ -77,14 +79,16 @@ class RegistryCache:
         return fn if fn is not None and not fn.archived else None
 
     def triggered(self, event: Event) -> tuple[list[str], list[Function]]:
-        """The trigger names that an event has, and the functions with one of them; expressions are not looked
-        at.
+        """The trigger names that both an event and functions have, and these functions; expressions are not
+        looked at.
         """
         names = self._names.get(event.name)
         if names is None:
-            names = trigger_names(event.name)
-            if len(self._names) < 10_000:
-                self._names[event.name] = names
+            # Senders choose names: of those that no function has, nothing is kept.
+            names = [name for name in trigger_names(event.name) if name in self._triggers]
+            if len(self._names) >= _MAX_NAMES:
+                self._names.clear()
+            self._names[event.name] = names
         found: list[Function] = []
         for name in names:
             if functions := self._triggers.get(name):

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from itertools import product
 from uuid import UUID, uuid5
 
+from inngest.core.policy import MAX_SEED_SKEW
+
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _PAIRS = tuple(a + b for a, b in product(_ALPHABET, repeat=2))  # ten bits each
 _VALUES = {char: value for value, char in enumerate(_ALPHABET)}
@@ -93,14 +95,15 @@ class UlidFactory:
         return entropy & _HALF_END - 1
 
 
-def seeded(seed_header: str, index: int) -> str | None:
+def seeded(seed_header: str, index: int, now: int) -> str | None:
     """The ULID of the ``index``-th event (from 1) of a request with an ``x-inngest-event-id-seed`` header.
 
     The header is ``"<millis>,<base64 of 10 bytes>"``; the last four bytes count up by ``index``, so that a
-    repeated request yields the same ids (wire protocol section 2.4). None if the header is malformed.
+    repeated request yields the same ids (wire protocol section 2.4). None if the header is malformed, or its
+    time is more than `MAX_SEED_SKEW` from ``now`` (ms): histories are in the order of ids.
     """
     match = _SEED(seed_header)
-    if match is None or (ms := int(match[1])) > _MAX_MS:
+    if match is None or abs((ms := int(match[1])) - now) > MAX_SEED_SKEW or ms > _MAX_MS:
         return None
     entropy = b64decode(match[2])  # the pattern admits only what decodes to ten bytes
     counter = (int.from_bytes(entropy[6:]) + index) & 0xFFFFFFFF

@@ -19,6 +19,7 @@ from inngest.core.model.ids import (
     ulid,
     ulid_time,
 )
+from inngest.core.timing.times import DAY
 
 MS = st.integers(0, 2**48 - 1)
 ENTROPY = st.binary(min_size=10, max_size=10)
@@ -121,12 +122,12 @@ SEED = "1743130137367,eii2YKXRVTJPuA=="
 
 def test_seeded_ids_count_up_in_the_last_four_bytes() -> None:
     entropy = bytes.fromhex("7a28b660a5d1") + (0x55324FB8 + 3).to_bytes(4)
-    assert seeded(SEED, 3) == ulid(1743130137367, entropy)
+    assert seeded(SEED, 3, 1743130137367) == ulid(1743130137367, entropy)
 
 
 def test_a_seeded_counter_wraps_within_its_four_bytes() -> None:
     header = "5," + b64encode(b"\x01" * 6 + b"\xff" * 4).decode()
-    assert seeded(header, 1) == ulid(5, b"\x01" * 6 + bytes(4))
+    assert seeded(header, 1, 5) == ulid(5, b"\x01" * 6 + bytes(4))
 
 
 @pytest.mark.parametrize(
@@ -148,7 +149,15 @@ def test_a_seeded_counter_wraps_within_its_four_bytes() -> None:
     ],
 )
 def test_a_malformed_seed_is_ignored(header: str) -> None:
-    assert seeded(header, 1) is None
+    assert seeded(header, 1, 1743130137367) is None
+
+
+@pytest.mark.parametrize(
+    ("skew", "taken"), [(0, True), (DAY, True), (-DAY, True), (DAY + 1, False), (-DAY - 1, False)]
+)
+def test_a_seed_from_far_away_is_ignored(skew: int, taken: bool) -> None:
+    """Otherwise a sender chooses where in history its events stand, and when they are forgotten."""
+    assert (seeded(SEED, 1, 1743130137367 - skew) is not None) == taken
 
 
 def test_uuids_are_stable_and_distinct() -> None:
