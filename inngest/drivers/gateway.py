@@ -15,7 +15,7 @@ from inngest.core.json.surrogates import whole
 from inngest.core.model.runs import Item
 from inngest.core.policy import CALL_SECONDS
 from inngest.core.sdk.responses import Op
-from inngest.drivers.http import HttpClient, HttpError, HttpResponse
+from inngest.drivers.http import HttpClient, HttpError, HttpResponse, Redirects
 from inngest.ports.driver import GatewayReply
 
 _encode = msgspec.json.Encoder().encode
@@ -56,6 +56,7 @@ class HttpGateway:
             _headers(opts),
             body.encode() if isinstance(body, str) else b"" if body is None else _encode(body),
             timeout=self._timeout,
+            redirects=Redirects.ANY,
         )
 
     async def _infer(self, opts: dict[str, Any]) -> HttpResponse:
@@ -76,7 +77,12 @@ class HttpGateway:
         own = {name.lower() for name, _ in given}
         headers = [(name, value) for name, value in headers if name.lower() not in own] + given
         return await self._client.request(
-            "POST", url, headers, _encode(opts.get("body")), timeout=self._timeout
+            "POST",
+            url,
+            headers,
+            _encode(opts.get("body")),
+            timeout=self._timeout,
+            redirects=Redirects.SAME_ORIGIN,
         )
 
 

@@ -25,7 +25,7 @@ from inngest.core.json.jcs import canonical
 from inngest.core.model.functions import App
 from inngest.core.sdk.registration import normalise_url
 from inngest.core.sdk.signing import sign
-from inngest.drivers.http import HttpClient, HttpError, HttpResponse, UnsupportedUrl
+from inngest.drivers.http import HttpClient, HttpError, HttpResponse, Redirects, UnsupportedUrl
 from inngest.loops.background import forever, is_own
 from inngest.loops.trouble import unexpected
 from inngest.ports.engine import Registered
@@ -99,7 +99,11 @@ class AppSync:
         async with self._slots:
             before = await self._ctx.engine.registry()
             try:
-                response = await self._client.request("PUT", url, headers, body, timeout=seconds)
+                # Where a signature goes along, to no other origin.
+                redirects = Redirects.SAME_ORIGIN if self._ctx.signing_keys else Redirects.ANY
+                response = await self._client.request(
+                    "PUT", url, headers, body, timeout=seconds, redirects=redirects
+                )
             except UnsupportedUrl as error:
                 return SyncResult(url, "unsupported_protocol", str(error))
             except HttpError as error:

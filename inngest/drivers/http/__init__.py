@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from inngest.drivers.http.client import HttpClient
+from inngest.drivers.http.client import HttpClient, Redirects
 from inngest.drivers.http.connection import HttpResponse
 from inngest.drivers.http.errors import (
     AnswerLost,
+    ForeignRedirect,
     HttpClientClosed,
     HttpError,
     HttpProtocolError,
@@ -22,6 +23,7 @@ from inngest.drivers.http.target import Target
 __all__ = [
     "CLIENT_HEADERS",
     "AnswerLost",
+    "ForeignRedirect",
     "HttpClient",
     "HttpClientClosed",
     "HttpError",
@@ -31,6 +33,7 @@ __all__ = [
     "HttpTooLarge",
     "HttpUnreachable",
     "InvalidHeader",
+    "Redirects",
     "Target",
     "TooManyRedirects",
     "UnsupportedUrl",

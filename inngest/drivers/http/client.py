@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from enum import StrEnum
 
 from inngest.drivers.http.connection import HttpResponse
 from inngest.drivers.http.dial import Dialer
-from inngest.drivers.http.errors import HttpClientClosed, StaleConnection, TooManyRedirects
-from inngest.drivers.http.head import Headers, encode_head, without_credentials
+from inngest.drivers.http.errors import ForeignRedirect, HttpClientClosed, StaleConnection, TooManyRedirects
+from inngest.drivers.http.head import Headers, encode_head, harmless
 from inngest.drivers.http.pool import Pool
 from inngest.drivers.http.target import Target
 from inngest.loops.room import Room
@@ -17,6 +18,17 @@ from inngest.loops.room import Room
 # it stands.
 _REDIRECTS = frozenset((301, 302, 307, 308))
 _KNOWN_ORIGINS = 256
+MAX_REDIRECTS = 5
+
+
+class Redirects(StrEnum):
+    """Which redirects a request follows, and with what."""
+
+    NONE = "none"
+    SAME_ORIGIN = "same origin"
+    """As the request was. One to another origin is an error: what an application is sent is for it alone."""
+    ANY = "any"
+    """To another origin without the headers that may let somebody in, and without what stood in the query."""
 
 
 class HttpClient:
@@ -36,7 +48,7 @@ class HttpClient:
         idle_seconds: float = 60,
         connect_timeout: float = 10,
         max_body: int = 8 * 1024 * 1024,
-        max_redirects: int = 60,
+        max_redirects: int = MAX_REDIRECTS,
         ssl_context: ssl.SSLContext | None = None,
         room: Room | None = None,
     ) -> None:
@@ -64,23 +76,23 @@ class HttpClient:
         body: bytes,
         *,
         timeout: float,  # noqa: ASYNC109 -- one loop timer, cheaper than a cancel scope around each call
-        follow_redirects: bool = True,
+        redirects: Redirects = Redirects.SAME_ORIGIN,
     ) -> HttpResponse:
         """Send a request and read the whole response.
 
         ``timeout`` in seconds covers everything: the queue, connecting, redirects, and the response to its
-        last byte. Redirects (301, 302, 307, 308) repeat method, headers and body; credentials stay with their
-        origin. A request is sent a second time when a kept connection turns out to have been closed before
-        it, see :meth:`_exchange`.
+        last byte. Redirects (301, 302, 307, 308) repeat method, headers and body, as far as
+        ``redirects`` allows. A request is sent a second time when a kept connection turns out to have been
+        closed before it, see :meth:`_exchange`.
 
         Raises InvalidHeader before anything is sent, UnsupportedUrl then or for a redirect; HttpUnreachable,
-        HttpTimeout, HttpProtocolError, HttpTooLarge, TooManyRedirects, HttpClientClosed. Cancellation closes
-        the connection in use.
+        HttpTimeout, HttpProtocolError, HttpTooLarge, ForeignRedirect, TooManyRedirects, HttpClientClosed.
+        Cancellation closes the connection in use.
         """
         target = Target.parse(url) if isinstance(url, str) else url
         deadline = asyncio.get_running_loop().time() + timeout
         response = await self._exchange(method, target, headers, body, deadline=deadline, seconds=timeout)
-        if response.status not in _REDIRECTS or not follow_redirects:
+        if response.status not in _REDIRECTS or redirects is Redirects.NONE:
             return response
         for _ in range(self._max_redirects):
             location = response.headers.get("location")
@@ -88,7 +100,9 @@ class HttpClient:
                 return response
             following = target.redirected(location)
             if following.origin != target.origin:
-                headers = without_credentials(headers)
+                if redirects is not Redirects.ANY:
+                    raise ForeignRedirect(target.where, origin=following.origin)
+                headers = harmless(headers)
             target = following
             response = await self._exchange(method, target, headers, body, deadline=deadline, seconds=timeout)
             if response.status not in _REDIRECTS:

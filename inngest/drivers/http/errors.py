@@ -70,6 +70,15 @@ class TooManyRedirects(HttpError):
         self.limit = limit
 
 
+class ForeignRedirect(HttpError):
+    """``where`` redirects to another ``origin``, which is not to have what was sent."""
+
+    def __init__(self, where: str, *, origin: str) -> None:
+        super().__init__(f"{where} redirects to another origin, {origin}: the URL that answers is to be used")
+        self.where = where
+        self.origin = origin
+
+
 class UnsupportedUrl(HttpError):
     """A URL that cannot be called: its scheme, host, port or characters, or a redirect from https to http."""
 

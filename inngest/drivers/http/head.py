@@ -27,8 +27,8 @@ CLIENT_HEADERS = frozenset(
 )
 """Lower-cased names of the headers that frame messages or manage connections: callers may not set them."""
 
-# Never sent to another origin than the one they were meant for.
-_CREDENTIALS = frozenset(("authorization", "cookie", "proxy-authorization"))
+# All that is sent to another origin than the one that was meant.
+_HARMLESS = frozenset({"accept", "accept-language", "content-type", "user-agent", "x-inngest-server-kind"})
 
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _FORBIDDEN_IN_VALUE = re.compile(r"[\r\n\0]")
@@ -88,9 +88,9 @@ def encode_head(method: str, target: Target, headers: Headers, body_size: int) -
         ) from error
 
 
-def without_credentials(headers: Headers) -> Headers:
-    """The headers that may follow a redirect to another origin."""
-    return [(name, value) for name, value in pairs(headers) if name.lower() not in _CREDENTIALS]
+def harmless(headers: Headers) -> Headers:
+    """The headers that may follow a redirect to another origin. Any other one may let somebody in."""
+    return [(name, value) for name, value in pairs(headers) if name.lower() in _HARMLESS]
 
 
 def _culprit(headers: Headers) -> str:

@@ -78,8 +78,8 @@ class Target(Struct, frozen=True):
         """The target that a ``Location`` header sent by this one names.
 
         Query parameters of this URL that ``location`` does not carry are appended, since a redirect of an
-        application's URL must keep them (wire protocol section 1.5). Raises UnsupportedUrl, also for a step
-        from https down to http.
+        application's URL must keep them (wire protocol section 1.5), but not to another origin. Raises
+        UnsupportedUrl, also for a step from https down to http.
         """
         # The header was read as Latin-1; servers that do not percent-encode send UTF-8.
         raw = location.encode("latin-1")
@@ -89,12 +89,11 @@ class Target(Struct, frozen=True):
             raise UnsupportedUrl(f"{self.where} redirects to a malformed URL") from error
         joined, _, _ = joined.partition("#")
         head, mark, query = joined.partition("?")
-        kept = _missing_pairs(self.url.partition("?")[2], query)
-        if kept:
-            joined = f"{head}?{query}&{kept}" if query else f"{head}?{kept}"
-        elif mark and not query:
+        if mark and not query:
             joined = head
         target = Target.parse(joined)
+        if target.origin == self.origin and (kept := _missing_pairs(self.url.partition("?")[2], query)):
+            target = Target.parse(f"{head}?{query}&{kept}" if query else f"{head}?{kept}")
         if self.scheme == "https" and target.scheme == "http":
             raise UnsupportedUrl(f"{self.where} redirects from https to http at {target.where}")
         if target.authorization is None and target.origin == self.origin and self.authorization is not None:

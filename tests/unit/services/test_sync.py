@@ -304,6 +304,18 @@ async def test_redirects_are_followed(ctx: Context, syncing: AppSync, add_app: A
     assert (request.method, json.loads(body)) == ("PUT", {"url": url})
 
 
+async def test_what_is_signed_goes_to_no_other_origin(
+    ctx: Context, syncing: AppSync, add_app: AddApp
+) -> None:
+    ctx.signing_keys = [KEY]
+    app = await add_app("go")
+    async with answering(308, Location=app.url) as url:
+        result = await syncing.ping(url)
+    assert (result.ok, result.code) == (False, "unreachable")
+    assert "redirects to another origin" in result.message
+    assert app.pings == []
+
+
 @pytest.mark.parametrize(
     ("status", "body", "sdk", "code", "message"),
     [
