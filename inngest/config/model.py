@@ -59,8 +59,14 @@ class MockDriver(_Section, frozen=True, tag_field="name", tag="mock"):
 Driver: TypeAlias = HttpDriver | DockerDriver | MockDriver
 
 
+class Connecting(_Section, frozen=True):
+    allow: tuple[str, ...]
+    deny: tuple[str, ...]
+
+
 class Execution(_Section, frozen=True):
     drivers: dict[str, Driver]
+    http: Connecting
     log_output: bool
     request_timeout: str
     retry_interval: str = "0"

@@ -108,7 +108,7 @@ class _Process:
         self._gate = Gate()
         self._admission = self._metrics.admission = Admission(bounds_for(raise_file_limit()))
         self._console = Console(runtime.registry) if settings.console else None
-        self._sync = AppSync(runtime, HttpClient())
+        self._sync = AppSync(runtime, HttpClient(destinations=settings.calls))
         backends: dict[System, Backend] = {
             System.ENGINE: runtime.engine,
             System.STREAM: runtime.stream,
@@ -322,7 +322,9 @@ class _Process:
     def _executor(self) -> Service:
         settings, runtime = self._settings, self._runtime
         answers = Room(ANSWER_BYTES)
-        client = HttpClient(room=answers)
+        client = HttpClient(room=answers, destinations=settings.calls)
+        # Of its own: a kept connection is as good as leave to connect.
+        fetching = HttpClient(room=answers, destinations=settings.fetches)
         driver = HttpDriver(
             client,
             clock=runtime.clock,
@@ -335,7 +337,7 @@ class _Process:
         executor = Executor(
             runtime,
             drivers,
-            HttpGateway(client, timeout=settings.call_timeout_seconds),
+            HttpGateway(fetching, timeout=settings.call_timeout_seconds),
             capacity=settings.workers,
             observe=self._observer(),
             answers=answers,
@@ -346,6 +348,7 @@ class _Process:
         async def stop(grace: float) -> None:
             await executor.drain(grace)
             await drivers.close()
+            await fetching.close()
 
         return Task("executor", executor.run, stop=stop)
 

@@ -23,6 +23,7 @@ from inngest.config.model import (
 from inngest.core.sdk.signing import check_signing_key, normalise_key
 from inngest.core.sdk.strength import weakness
 from inngest.core.timing.durations import InvalidDuration, parse_duration
+from inngest.drivers.http import Destinations, InvalidRule, Rules
 from inngest.services.redis_url import redis_server
 from inngest.services.settings import (
     SERVICES,
@@ -90,6 +91,7 @@ class _Resolution:
         self._drivers()
         signing, event = self._signing_keys(), self._event_keys()
         timeout = self._timeout()
+        allow, deny = self._rules("allow"), self._rules("deny")
         settings = Settings(
             services=self._services,
             dev=False,
@@ -104,6 +106,8 @@ class _Resolution:
             metrics_token=config.metrics.token,
             signing_keys=signing,
             event_keys=event,
+            calls=Destinations(private=True, allow=allow, deny=deny),
+            fetches=Destinations(private=False, allow=allow, deny=deny),
             sdk_urls=_first(over.sdk_urls, config.apps.urls),
             poll_seconds=_first(
                 over.poll_seconds, self._seconds(config.apps.poll_interval, "apps", "pollInterval")
@@ -319,6 +323,16 @@ class _Resolution:
     def _check_strength(self, what: str, key: str, *path: str) -> None:
         if words := weakness(key):
             self._refuse(f"the {what} {words}: make one with `inngest keys generate`", *path)
+
+    def _rules(self, which: str) -> Rules:
+        texts = self._config.execution.http.allow if which == "allow" else self._config.execution.http.deny
+        for number, text in enumerate(texts):
+            try:
+                Rules.parse([text])
+            except InvalidRule as error:
+                self._refuse(str(error), "execution", "http", which, str(number))
+                return Rules()
+        return Rules.parse(texts)
 
     # Times
 

@@ -5,12 +5,13 @@ Everything here is decided: no defaults of the configuration's, no names of vari
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
 from inngest.backends.redis import server as redis_server
 from inngest.core.policy import CAPACITY, MAX_BODY, MAX_EVENT, MAX_STATE, MAX_STEPS
+from inngest.drivers.http import Destinations
 
 SERVICES = ("event-api", "core-api", "runner", "executor")
 """In the order in which they start."""
@@ -67,6 +68,8 @@ class Settings:
 
     ``metrics`` is where numbers are told in place of all listeners; ``metrics_token`` is what they ask for.
 
+    ``calls`` says where applications may be, ``fetches`` where steps may fetch from.
+
     ``max_body_bytes`` bounds a request to the core API, ``max_events_body_bytes`` one to the event API.
 
     ``allowed_hosts`` are names under which a development server is reached, besides those that it knows.
@@ -88,6 +91,8 @@ class Settings:
     signing_keys: tuple[str, ...] = ()
     event_keys: tuple[str, ...] = ()
     allowed_hosts: tuple[str, ...] = ()
+    calls: Destinations = field(default_factory=Destinations)
+    fetches: Destinations = field(default_factory=Destinations)
     sdk_urls: tuple[str, ...] = ()
     discovery: bool = False
     poll_seconds: int = 0

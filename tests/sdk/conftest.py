@@ -39,6 +39,10 @@ def server_on(backend: str, directory: Path) -> Iterator[Server]:
                 url = running.enter_context(redis(directory))
                 storage = ["--redis-uri", url, "--redis-allow-unsafe", "no-persistence"]
                 storage += ["--data-dir", str(directory)]
+                # What steps fetch from in these tests is on this machine.
+                config = directory / "server.cue"
+                config.write_text('execution: http: allow: ["127.0.0.0/8"]')
+                storage += ["--config", str(config)]
                 server = Server(log, options=[*options, *storage], signing_key=SIGNING_KEY)
             case _:
                 raise ValueError(f"SDK_BACKENDS names {backend!r}; memory, redis and sqlite are known")

@@ -7,6 +7,7 @@ import ssl
 from enum import StrEnum
 
 from inngest.drivers.http.connection import HttpResponse
+from inngest.drivers.http.destinations import Destinations
 from inngest.drivers.http.dial import Dialer
 from inngest.drivers.http.errors import ForeignRedirect, HttpClientClosed, StaleConnection, TooManyRedirects
 from inngest.drivers.http.head import Headers, encode_head, harmless
@@ -39,6 +40,7 @@ class HttpClient:
     the peer's ``Keep-Alive`` header says so. ``connect_timeout`` in seconds covers name resolution, TCP and
     TLS together. ``max_body`` is the most bytes of a response body after its content coding is undone.
     ``ssl_context`` holds trust and client certificate for https, by default the system's trust.
+    ``destinations`` says where it may connect, by default anywhere but to metadata services.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class HttpClient:
         max_redirects: int = MAX_REDIRECTS,
         ssl_context: ssl.SSLContext | None = None,
         room: Room | None = None,
+        destinations: Destinations | None = None,
     ) -> None:
         if max_connections_per_host < 1:
             raise ValueError(f"max_connections_per_host is {max_connections_per_host}, must be at least 1")
@@ -59,7 +62,9 @@ class HttpClient:
         self._max_body = max_body
         self._room = room
         self._max_redirects = max_redirects
-        self._dialer = Dialer(connect_timeout=connect_timeout, ssl_context=ssl_context)
+        self._dialer = Dialer(
+            connect_timeout=connect_timeout, ssl_context=ssl_context, destinations=destinations
+        )
         self._pools: dict[str, Pool] = {}
         self._closed = False
 
@@ -86,8 +91,8 @@ class HttpClient:
         closed before it, see :meth:`_exchange`.
 
         Raises InvalidHeader before anything is sent, UnsupportedUrl then or for a redirect; HttpUnreachable,
-        HttpTimeout, HttpProtocolError, HttpTooLarge, ForeignRedirect, TooManyRedirects, HttpClientClosed.
-        Cancellation closes the connection in use.
+        HttpTimeout, HttpForbidden, HttpProtocolError, HttpTooLarge, ForeignRedirect, TooManyRedirects,
+        HttpClientClosed. Cancellation closes the connection in use.
         """
         target = Target.parse(url) if isinstance(url, str) else url
         deadline = asyncio.get_running_loop().time() + timeout

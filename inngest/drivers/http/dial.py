@@ -11,7 +11,8 @@ from collections.abc import Callable
 from functools import cached_property
 
 from inngest.drivers.http.connection import Connection
-from inngest.drivers.http.errors import HttpTimeout, HttpUnreachable
+from inngest.drivers.http.destinations import Destinations
+from inngest.drivers.http.errors import HttpForbidden, HttpTimeout, HttpUnreachable
 from inngest.drivers.http.target import Target
 
 DNS_CACHE_SECONDS = 30.0
@@ -31,10 +32,17 @@ class Dialer:
     """Opens TCP and TLS connections to targets.
 
     ``connect_timeout`` in seconds covers name resolution, TCP and TLS. ``ssl_context`` is by default the
-    system's trust, loaded at the first https target.
+    system's trust, loaded at the first https target. ``destinations`` says which addresses may be dialled.
     """
 
-    def __init__(self, *, connect_timeout: float, ssl_context: ssl.SSLContext | None) -> None:
+    def __init__(
+        self,
+        *,
+        connect_timeout: float,
+        ssl_context: ssl.SSLContext | None,
+        destinations: Destinations | None = None,
+    ) -> None:
+        self._destinations = destinations or Destinations()
         self._connect_timeout = connect_timeout
         self._given_context = ssl_context
         self._resolved: dict[str, tuple[float, asyncio.Task[list[str]]]] = {}
@@ -43,14 +51,14 @@ class Dialer:
         """A new connection made by ``factory``.
 
         ``deadline`` is the caller's, on the loop's clock, and ``seconds`` the whole time-out it stands for.
-        Raises HttpUnreachable and HttpTimeout.
+        Raises HttpUnreachable, HttpForbidden and HttpTimeout.
         """
         loop = asyncio.get_running_loop()
         limit = loop.time() + self._connect_timeout
         context = self._ssl_context if target.scheme == "https" else None
         try:
             async with asyncio.timeout_at(min(limit, deadline)):
-                addresses = await self._resolve(loop, target)
+                addresses = self._allowed(target, await self._resolve(loop, target))
                 try:
                     return await _connect_first(target, addresses, factory, context)
                 except OSError:
@@ -66,6 +74,14 @@ class Dialer:
             raise HttpTimeout(target.where, phase="total", seconds=seconds, doing=doing) from error
         except OSError as error:
             raise HttpUnreachable(target.where, _reason(error)) from error
+
+    def _allowed(self, target: Target, addresses: list[str]) -> list[str]:
+        """Those that may be dialled. Raises HttpForbidden if none may."""
+        refusals = {address: self._destinations.refusal(target.host, address) for address in addresses}
+        allowed = [address for address in addresses if not refusals[address]]
+        if not allowed:
+            raise HttpForbidden(target.where, refusals)
+        return allowed
 
     @cached_property
     def _ssl_context(self) -> ssl.SSLContext:

@@ -4,6 +4,7 @@ value.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 from inngest.core.errors import InngestError
@@ -77,6 +78,16 @@ class ForeignRedirect(HttpError):
         super().__init__(f"{where} redirects to another origin, {origin}: the URL that answers is to be used")
         self.where = where
         self.origin = origin
+
+
+class HttpForbidden(HttpError):
+    """No address of ``where`` may be called; ``reasons`` says of each why."""
+
+    def __init__(self, where: str, reasons: Mapping[str, str]) -> None:
+        texts = "; ".join(f"{address}: {why}" for address, why in reasons.items())
+        super().__init__(f"{where} may not be called at {texts}")
+        self.where = where
+        self.reasons = dict(reasons)
 
 
 class UnsupportedUrl(HttpError):

@@ -129,7 +129,12 @@ def test_the_defaults() -> None:
         "runner": {"addr": "0.0.0.0", "port": 8301},
         "executor": {"addr": "0.0.0.0", "port": 8302, "concurrency": 1000},
         "metrics": {"addr": "127.0.0.1", "port": 8303},
-        "execution": {"drivers": {"http": {"name": "http"}}, "logOutput": False, "requestTimeout": "2h"},
+        "execution": {
+            "drivers": {"http": {"name": "http"}},
+            "http": {"allow": [], "deny": []},
+            "logOutput": False,
+            "requestTimeout": "2h",
+        },
         "apps": {"urls": [], "pollInterval": "0"},
         "retention": {"history": "720h"},
         "limits": {

@@ -10,6 +10,7 @@ from redis.asyncio import ConnectionPool, SSLConnection
 from inngest.config.errors import ConfigError
 from inngest.config.load import read
 from inngest.config.lookup import Source
+from inngest.drivers.http import Destinations, Rules
 from inngest.services.from_config import Overrides, Resolved, resolve
 from inngest.services.settings import (
     REDIS_UNSAFE,
@@ -23,6 +24,7 @@ from inngest.services.settings import (
 
 A, B, C = "a1" * 8, "b2" * 8, "c3" * 8
 EVENT, OTHER = "event-key-0123456789", "other-key-0123456789"
+PUBLIC = Destinations(private=False)
 KEYS = f'keys: {{signing: ["{A}"], event: ["{EVENT}"]}}\n'
 
 
@@ -50,6 +52,7 @@ def test_the_defaults() -> None:
         event_api=Listen("0.0.0.0", 8288),
         signing_keys=(A,),
         event_keys=(EVENT,),
+        fetches=PUBLIC,
         retention_seconds=30 * 24 * 3600,
     )
 
@@ -81,6 +84,7 @@ limits: {maxEventSize: 1024, maxRequestSize: 4096, maxSteps: 7, maxState: 8192, 
         metrics_token="token-0123456789",
         signing_keys=(A,),
         event_keys=(EVENT,),
+        fetches=PUBLIC,
         sdk_urls=("http://app",),
         poll_seconds=60,
         retry_interval_ms=1500,
@@ -428,3 +432,14 @@ def test_numbers_have_an_address_of_their_own_when_it_is_given() -> None:
     assert settings('metrics: token: "token-0123456789"').metrics is None
     assert settings("metrics: port: 9000").metrics == Listen("127.0.0.1", 9000)
     assert settings('metrics: addr: "10.0.0.1"').metrics == Listen("10.0.0.1", 8303)
+
+
+def test_where_the_server_connects() -> None:
+    found = settings('execution: http: {allow: ["10.1.0.0/16", "api.internal"], deny: ["10.0.0.0/8"]}')
+    allow, deny = Rules.parse(["10.1.0.0/16", "api.internal"]), Rules.parse(["10.0.0.0/8"])
+    assert found.calls == Destinations(private=True, allow=allow, deny=deny)
+    assert found.fetches == Destinations(private=False, allow=allow, deny=deny)
+    (problem,) = refusals('execution: http: deny: ["10.0.0.0/8", "http://a"]')
+    assert problem.endswith(
+        "execution.http.deny.1: 'http://a' is neither a network such as 10.0.0.0/8 nor the name of a host"
+    )
