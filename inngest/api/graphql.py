@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Callable
 from functools import cache, lru_cache
@@ -30,14 +31,23 @@ from inngest.api.bodies import read_json
 from inngest.api.context import ApiContext
 from inngest.api.mutations import Mutations
 from inngest.api.queries import Queries
+from inngest.api.query_bounds import (
+    MAX_RESOLVED,
+    MAX_TEXT,
+    MAX_TOKENS,
+    QUERY_SECONDS,
+    BoundedExecution,
+    Work,
+    check_shape,
+)
 from inngest.core.errors import StoreUnavailable
 from inngest.core.json import border
 from inngest.core.sdk.options import kind as kind_of
 
 log = structlog.get_logger("inngest.graphql")
 
-MAX_TOKENS = 10_000
-"""Of one query: more is no query that a person or a tool has written."""
+_KNOWN_TEXT = 8 * 1024
+"""Bytes of a query that is remembered when it was checked."""
 
 
 class _Request(Struct):
@@ -53,7 +63,8 @@ def schema() -> GraphQLSchema:
     for kind in built.type_map.values():
         if isinstance(kind, GraphQLScalarType) and kind.name in _SCALARS:
             kind.parse_value = _typed(kind.name, _SCALARS[kind.name])  # type: ignore[assignment, method-assign]
-        if isinstance(kind, GraphQLObjectType):
+        # Those that tell of the schema are every schema's, and not ours to change.
+        if isinstance(kind, GraphQLObjectType) and not kind.name.startswith("__"):
             for each in kind.fields.values():
                 for name, argument in each.args.items():
                     argument.out_name = _snake_case(name)
@@ -80,17 +91,27 @@ def _snake_case(name: str) -> str:
 _TOO_DEEP = GraphQLError("The query nests too deep")
 
 
-@lru_cache(maxsize=256)
 def _checked(query: str) -> DocumentNode | tuple[GraphQLError, ...]:
     """The parsed query, or what is wrong with it. Tools ask the same few queries over and over."""
+    size = len(query) if query.isascii() else len(query.encode("utf-8", "surrogatepass"))
+    if size > MAX_TEXT:
+        return (GraphQLError(f"The query has {size} bytes; {MAX_TEXT} are allowed"),)
+    return _known(query) if size <= _KNOWN_TEXT else _check(query)
+
+
+def _check(query: str) -> DocumentNode | tuple[GraphQLError, ...]:
     try:
         document = parse(query, max_tokens=MAX_TOKENS)
+        check_shape(document)
         errors = validate(schema(), document)
     except GraphQLError as error:
         return (error,)
     except RecursionError:
         return (_TOO_DEEP,)
     return tuple(errors) if errors else document
+
+
+_known = lru_cache(maxsize=64)(_check)
 
 
 class GraphQLApi:
@@ -108,20 +129,35 @@ class GraphQLApi:
         variables = passed(asked.variables, "variables", around=border.ENVELOPE)
         if not isinstance(variables, dict | None):
             raise ApiError(400, "Invalid request body: variables: must be an object")
-        result = execute(
-            schema(),
-            document,
-            root_value=self._root,
-            variable_values=variables,
-            operation_name=asked.operationName,
-        )
-        if isawaitable(result):
-            result = await result
+        work = Work()
+        try:
+            async with asyncio.timeout(QUERY_SECONDS):
+                result = execute(
+                    schema(),
+                    document,
+                    root_value=self._root,
+                    context_value=work,
+                    variable_values=variables,
+                    operation_name=asked.operationName,
+                    execution_context_class=BoundedExecution,
+                )
+                if isawaitable(result):
+                    result = await result
+        except TimeoutError:
+            return _refused(f"The query takes longer than {QUERY_SECONDS:.0f} s: ask for less")
+        if work.over:
+            return _refused(f"The query asks for more than {MAX_RESOLVED} fields: ask for fewer, or for less")
         assert isinstance(result, ExecutionResult)
         body: dict[str, Any] = {"data": result.data}
         if result.errors:
             body["errors"] = [_told(error) for error in result.errors]
         return answer(body)
+
+
+def _refused(message: str) -> web.Response:
+    return answer(
+        {"data": None, "errors": [{"message": message, "extensions": {"code": "query_too_costly"}}]}
+    )
 
 
 def _told(error: GraphQLError) -> dict[str, Any]:

@@ -572,7 +572,7 @@ TRIGGER = "query T($i: String!) { runTrigger(runID: $i) { IDs } }"
         ("{ nothing }", "Cannot query field 'nothing'"),
         ("{ apps {", "Syntax Error"),
         ("{ run { id } }", "runID"),
-        ("{ " + "a " * 20_000 + "}", "tokens"),
+        ("{ " + "a " * 11_000 + "}", "tokens"),
         ('{ runs(filter: {from: "x"}) { totalCount } }', "from must be an RFC 3339 time"),
         ('{ runs(after: "x", filter: {from: "2020-01-01T00:00:00Z"}) { totalCount } }', "Invalid cursor"),
         ('{ runs(first: 0, filter: {from: "2020-01-01T00:00:00Z"}) { totalCount } }', "at least one"),
