@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from inngest.core.expr.errors import EvaluationError
+from inngest.core.expr.fuel import burn
 from inngest.core.expr.functions import BOOLEAN, FUNCTIONS, of_unknown
 from inngest.core.expr.regex import Pattern, PatternError, compile_pattern
 from inngest.core.expr.tree import (
@@ -453,6 +454,7 @@ def _steps(scope: Scope, variable: str, items: list[Any]) -> Steps:
     inner.setdefault(BUILT, [MAX_BUILT])
     for item in items:
         _spend(budget, 1, f"more than {MAX_ITERATIONS} steps of comprehensions")
+        burn(1)
         inner[variable] = item
         yield inner, item
 

@@ -12,6 +12,7 @@ from inngest.core.expr import policy, tree
 from inngest.core.expr.compiler import NOW, Run, compile_tree
 from inngest.core.expr.errors import BEYOND_PYTHON, EvaluationError
 from inngest.core.expr.folding import fold
+from inngest.core.expr.fuel import refill
 from inngest.core.expr.functions import FUNCTIONS
 from inngest.core.expr.parser import parse
 from inngest.core.expr.printer import print_tree
@@ -51,6 +52,7 @@ class Expression:
 
     @cached_property
     def _folded(self) -> tree.Node:
+        refill()
         return fold(self._tree, {})
 
     @cached_property
@@ -96,6 +98,7 @@ class Expression:
     def _value(self, variables: Mapping[str, Any], now_ms: int | None) -> Any:
         if self.uses_clock and now_ms is not None:
             variables = {**variables, NOW: _instant(now_ms)}
+        refill()
         try:
             return self._run(variables)
         except EvaluationError as error:
@@ -109,6 +112,7 @@ class Expression:
 
     def bound(self, event: Mapping[str, Any]) -> Expression:
         """See ``bind``."""
+        refill()
         folded = fold(self._tree, {"event": event})
         try:
             source = print_tree(folded)

@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from inngest.core.expr.errors import EvaluationError
+from inngest.core.expr.fuel import burn, burn_text
 from inngest.core.expr.regex import PatternError, compile_pattern
 from inngest.core.expr.times import (
     EPOCH,
@@ -75,15 +76,20 @@ def _size(value: Any) -> int:
 
 
 def _contains(text: Any, part: Any) -> bool:
-    return _string_argument("contains", part) in _string_argument("contains", text)
+    burn_text(len(_string_argument("contains", part)) + len(_string_argument("contains", text)))
+    return part in text
 
 
 def _starts_with(text: Any, prefix: Any) -> bool:
-    return _string_argument("startsWith", text).startswith(_string_argument("startsWith", prefix))
+    _string_argument("startsWith", text)
+    burn_text(len(_string_argument("startsWith", prefix)))
+    return bool(text.startswith(prefix))
 
 
 def _ends_with(text: Any, suffix: Any) -> bool:
-    return _string_argument("endsWith", text).endswith(_string_argument("endsWith", suffix))
+    _string_argument("endsWith", text)
+    burn_text(len(_string_argument("endsWith", suffix)))
+    return bool(text.endswith(suffix))
 
 
 def _matches(text: Any, pattern: Any) -> bool:
@@ -95,14 +101,17 @@ def _matches(text: Any, pattern: Any) -> bool:
 
 
 def _lowercase(text: Any) -> str:
-    return _string_argument("lowercase", text).lower()
+    burn_text(len(_string_argument("lowercase", text)))
+    return str(text.lower())
 
 
 def _uppercase(text: Any) -> str:
-    return _string_argument("uppercase", text).upper()
+    burn_text(len(_string_argument("uppercase", text)))
+    return str(text.upper())
 
 
 def _b64decode(text: Any) -> str:
+    burn_text(len(_string_argument("b64decode", text)))
     try:
         return base64.b64decode(_string_argument("b64decode", text), validate=True).decode()
     except (binascii.Error, ValueError):
@@ -110,6 +119,7 @@ def _b64decode(text: Any) -> str:
 
 
 def _json_parse(text: Any) -> Any:
+    burn(len(_string_argument("json_parse", text)) // 16)
     try:
         return border.load(_string_argument("json_parse", text).encode(), "")
     except ValueError as error:

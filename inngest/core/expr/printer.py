@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from inngest.core.expr.errors import EvaluationError
+from inngest.core.expr.fuel import burn
 from inngest.core.expr.parser import MAX_DEPTH, PRECEDENCE
 from inngest.core.expr.times import format_duration, format_timestamp
 from inngest.core.expr.tree import (
@@ -122,8 +123,10 @@ def literal(value: Any, depth: int = 1) -> str:
         case bytes():
             return 'b"' + "".join(f"\\x{byte:02x}" for byte in value) + '"'
         case list():
+            burn(4 + 4 * len(value))
             return f"[{', '.join(literal(item, depth + 1) for item in value)}]"
         case dict():
+            burn(4 + 4 * len(value))
             pairs = (f"{literal(key, depth + 1)}: {literal(item, depth + 1)}" for key, item in value.items())
             return f"{{{', '.join(pairs)}}}"
         case datetime():

@@ -16,11 +16,15 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
 
+from inngest.core.expr.fuel import burn
+
 _MAX_LENGTH: Final = 8_192
 _MAX_INSTRUCTIONS: Final = 4_000
 _MAX_REPEAT: Final = 1_000
 _MAX_NESTING: Final = 40
 _MAX_TRANSITIONS: Final = 20_000
+_MAX_HELD: Final = 50_000
+"""Places in the states that one pattern remembers: some 3 MB."""
 
 Test = Callable[[str], bool]
 
@@ -425,11 +429,12 @@ class Pattern:
 
     def _reset(self) -> None:
         self._states: dict[tuple[frozenset[int], str], _State] = {}
-        self._transitions = 0
+        self._transitions = self._held = 0
         self._first = self._state(frozenset({self._start}), "")
 
     def search(self, text: str) -> bool:
         """Whether the pattern matches anywhere in ``text``."""
+        burn(1 + len(text) // 4)
         state = self._first
         for char in text:
             following = state.edges.get(char) or self._step(state, char)
@@ -443,10 +448,12 @@ class Pattern:
         state = self._states.get(key)
         if state is None:
             state = self._states[key] = _State(places, before)
+            self._held += len(places)
         return state
 
     def _step(self, state: _State, char: str) -> _State:
-        if self._transitions >= _MAX_TRANSITIONS:
+        burn(1 + len(state.places) + len(self._program) // 8)
+        if self._transitions >= _MAX_TRANSITIONS or self._held >= _MAX_HELD:
             self._reset()
         kind = _kind(char)
         reached = self._reach(state, kind)
@@ -493,6 +500,6 @@ def compile_pattern(pattern: str) -> Pattern:
     return _compiled(pattern)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def _compiled(pattern: str) -> Pattern:
     return Pattern(pattern)

@@ -20,6 +20,7 @@ from typing import Any, Final
 import msgspec
 
 from inngest.core.expr.errors import EvaluationError
+from inngest.core.expr.fuel import burn, burn_text
 from inngest.core.expr.times import format_duration, format_timestamp
 
 MAX_SIZE: Final = 1 << 20
@@ -106,8 +107,12 @@ def equal(a: Any, b: Any) -> bool:
     if a is None or a is UNKNOWN:
         return b is None or b is UNKNOWN
     if isinstance(a, list):
-        return isinstance(b, list) and len(a) == len(b) and all(map(equal, a, b))
+        if not isinstance(b, list) or len(a) != len(b):
+            return False
+        burn(1 + len(a))
+        return all(map(equal, a, b))
     if isinstance(a, dict):
+        burn(1 + len(a))
         return (
             isinstance(b, dict)
             and len(a) == len(b)
@@ -148,6 +153,7 @@ def has_key(mapping: dict[Any, Any], key: Any) -> bool:
     """Whether a map holds a key; unlike Python's, ``true`` is not the key ``1``."""
     if key.__class__ is str:
         return key in mapping
+    burn(1 + len(mapping))
     return any(equal(key, other) for other in mapping)
 
 
@@ -156,6 +162,7 @@ def member(container: Any, key: Any) -> Any:
     if isinstance(container, dict):
         if key.__class__ is str:
             return container.get(key, UNKNOWN)
+        burn(1 + len(container))
         return next((value for other, value in container.items() if equal(key, other)), UNKNOWN)
     if isinstance(container, list) and is_number(key) and 0 <= key < len(container) and key == int(key):
         return container[int(key)]
@@ -167,6 +174,7 @@ def contains(item: Any, container: Any) -> bool:
     if item is UNKNOWN or container is UNKNOWN or container is None:
         return False
     if isinstance(container, list):
+        burn(1 + len(container))
         return any(equal(item, other) for other in container)
     if isinstance(container, dict):
         return has_key(container, item)
@@ -257,6 +265,7 @@ def add(a: Any, b: Any) -> Any:
         a, b = display(a), display(b)
     if len(a) + len(b) > MAX_SIZE:
         raise EvaluationError(f"the result of '+' is longer than {MAX_SIZE}")
+    burn_text(len(a) + len(b))
     return a + b
 
 
@@ -313,8 +322,10 @@ def display(value: Any) -> str:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, list):
+        burn(1 + len(value))
         return [_plain(item) for item in value]
     if isinstance(value, dict):
+        burn(1 + len(value))
         return {display(key): _plain(item) for key, item in value.items()}
     if isinstance(value, float) and value.is_integer():
         return int(value) if abs(value) < 1e21 else value

@@ -1,0 +1,42 @@
+"""What one evaluation may still do: elements visited, characters read, steps of patterns.
+
+Each evaluation fills the tank; whatever loops over what an expression or an event holds burns before it does
+so. A value that an expression has built by doubling is small, and endless to look through: looking burns for
+every visit.
+
+There is one tank, since an evaluation is never interrupted by another one of its thread, and filling it has
+to cost nothing. Threads that evaluate at the same time share it: together they may burn less, or more.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from inngest.core.expr.errors import EvaluationError
+
+FUEL: Final = 500_000
+"""Some 50 ms of the slowest work there is; an honest expression burns some hundred."""
+CHARACTERS: Final = 64
+"""That are searched or copied for one unit."""
+
+_tank: Final = [FUEL]
+
+
+def refill() -> None:
+    """An evaluation begins."""
+    _tank[0] = FUEL
+
+
+def left() -> int:
+    return _tank[0]
+
+
+def burn(units: int) -> None:
+    """Raises EvaluationError if so much is not left."""
+    _tank[0] -= units
+    if _tank[0] < 0:
+        raise EvaluationError("the expression takes too much work")
+
+
+def burn_text(characters: int) -> None:
+    burn(1 + characters // CHARACTERS)
