@@ -102,6 +102,8 @@ requests too.
 
 # -- runs --
 
+MAX_REQUESTS = 10
+"""Calls in a row that an application may answer by asking for the next one, while nothing else happens."""
 MAX_STEPS = 1000
 MAX_STATE = 32 * 1024 * 1024
 MAX_STEP_OUTPUT = 4 * 1024 * 1024

@@ -4,6 +4,7 @@ section 5.6).
 
 from __future__ import annotations
 
+import re
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
@@ -16,6 +17,7 @@ from inngest.core.model.runs import Item
 from inngest.core.policy import CALL_SECONDS
 from inngest.core.sdk.responses import Op
 from inngest.drivers.http import HttpClient, HttpError, HttpResponse, Redirects
+from inngest.drivers.http.target import Target
 from inngest.ports.driver import GatewayReply
 
 _encode = msgspec.json.Encoder().encode
@@ -37,7 +39,7 @@ class HttpGateway:
             what, name = ("AI", "AIGatewayError") if inference else ("gateway", "GatewayError")
             return GatewayReply(error=_error(name, f"Error making {what} request: {error}"))
         if not inference:
-            return GatewayReply(value=_fetched(response))
+            return GatewayReply(value=_fetched(response, str(opts.get("url") or "")))
         if response.status > 299:
             text = response.body.decode("utf-8", "replace")
             message = f"Error making AI request: unsuccessful status code: {response.status}"
@@ -65,7 +67,7 @@ class HttpGateway:
         headers = [("Content-Type", "application/json")]
         match opts.get("format"):
             case "anthropic":
-                headers.append(("x-api-key", key))
+                headers.append(("X-Api-Key", key))
             case "gemini":
                 url = _with_key(url, key)
             case "bedrock":
@@ -92,10 +94,11 @@ def _with_key(url: str, key: str) -> str:
     return urlunsplit(parts._replace(query=urlencode([*query, ("key", key)])))
 
 
-def _fetched(response: HttpResponse) -> bytes:
+def _fetched(response: HttpResponse, asked: str) -> bytes:
+    """What is told of a response; its URL is the one that was asked for, unless that was redirected."""
     return _encode(
         {
-            "url": response.url,
+            "url": asked if response.url == Target.parse(asked).url else response.url,
             "status_code": response.status,
             "headers": dict(response.headers),
             "body": response.body.decode("utf-8", "replace"),
@@ -104,7 +107,18 @@ def _fetched(response: HttpResponse) -> bytes:
 
 
 def _headers(opts: dict[str, Any]) -> list[tuple[str, str]]:
-    return [(name, str(value)) for name, value in (opts.get("headers") or {}).items()]
+    """As they are sent: names in canonical MIME case (protocol additions 7)."""
+    return [(_canonical(name), str(value)) for name, value in (opts.get("headers") or {}).items()]
+
+
+def _canonical(name: str) -> str:
+    """``x-api-key`` as ``X-Api-Key``. What is no name of a header stays as it is, to be refused."""
+    if not _NAME.fullmatch(name):
+        return name
+    return "-".join(part[:1].upper() + part[1:].lower() for part in name.split("-"))
+
+
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 def _json(body: bytes) -> bytes:

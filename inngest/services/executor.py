@@ -281,7 +281,7 @@ class Executor:
     async def _call(self, leased: Leased, fn: Function) -> Transition:
         item, run, runtime = leased.item, leased.run, self._runtime
         assert run is not None
-        started, began = runtime.clock(), self.counts.called()
+        started, seen, began = runtime.clock(), len(run.stack), self.counts.called()
         reply, answer = None, None
         try:
             if item.kind is Kind.GATEWAY:
@@ -290,7 +290,7 @@ class Executor:
                 answer = await self._driver.call(run, fn, item)
         finally:
             self.counts.answered(began)
-        call = Call(started=started, ended=runtime.clock())
+        call = Call(started=started, ended=runtime.clock(), seen=seen)
         at, jitter, policy = runtime.moment(), runtime.jitter(), runtime.limits.of(fn.id)
         if answer is not None:
             if item.attempt and has_failed(answer):

@@ -77,7 +77,7 @@ def discover(store: EngineState, scope: Scope, effect: Discover) -> bool:
     alone = store.alone(scope.state, scope.leased)
     if not store.push(scope, effect.item, None):
         return False
-    if alone and run.force_plan and run.request_version >= 2:
+    if alone and not effect.planned and run.force_plan and run.request_version >= 2:
         run.force_plan = False
         store.changed(run)
     return True

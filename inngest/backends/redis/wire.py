@@ -234,7 +234,7 @@ _ENCODERS: dict[type, Callable[[Any], tuple[Any, ...]]] = {
     ForcePlan: lambda _: ("force",),
     SaveStep: lambda e: ("save", e.step, opaque(e.value)),
     Await: lambda e: ("await", e.steps),
-    Discover: lambda e: ("discover", _item(e.item), e.item.race),
+    Discover: lambda e: ("discover", _item(e.item), e.item.race, e.planned),
     PutPause: _pause,
     SignalTaken: lambda e: ("signal-taken", plain_bucket(e.name), e.pause, e.step),
     TakePause: lambda e: ("take", e.id),

@@ -46,9 +46,10 @@ from inngest.core.model.transition import (
     Transition,
     lease_of,
 )
-from inngest.core.policy import DEFAULT_POLICY, MAX_STEP_OUTPUT, MIN_BUSY_RETRY, Policy
+from inngest.core.policy import DEFAULT_POLICY, MAX_REQUESTS, MAX_STEP_OUTPUT, MIN_BUSY_RETRY, Policy
 from inngest.core.sdk.responses import (
     ASYNC,
+    FUNCTION,
     LAZY,
     Answer,
     Busy,
@@ -57,6 +58,7 @@ from inngest.core.sdk.responses import (
     Reported,
     Returned,
     Step,
+    error_object,
     failure,
 )
 from inngest.core.timing.backoff import retry_delay
@@ -105,7 +107,9 @@ def expire(run: Run, fn: Function, item: Item, at: Moment) -> Transition:
         case Kind.SLEEP:
             saved = draft.add(SaveStep(step=item.target, value=_NULL))
             draft.record(What.RESUMED, when=saved, step=item.target, name=item.name)
-            _continue(draft, item.target, race=item.race, coalesce=item.coalesce)
+            # The call after the sleep that ends a group still plans (protocol additions 9.2).
+            found = draft.discovery(item.target, race=item.race, coalesce=item.coalesce)
+            draft.add(Discover(item=found, planned=True))
         case Kind.TIMEOUT:
             taken = draft.add(TakePause(id=pause_id(run.id, item.target)))
             value = item.payload or _NULL
@@ -279,7 +283,7 @@ def _failed(draft: Draft, answer: Failure, call: Call, jitter: float) -> Transit
     _attempt(draft, call, outcome, value=answer.error, info=info)
     if not final:
         return _again(draft, answer.retry_at, jitter)
-    draft.end(RunStatus.FAILED, error=answer.error)
+    draft.end(RunStatus.FAILED, error=answer.error, shown=answer.output or None)
     return draft.done()
 
 
@@ -300,18 +304,19 @@ def _reported(draft: Draft, answer: Reported, call: Call, jitter: float) -> Tran
             raise RunFails(
                 "InngestErrStateOverflowed", f"The run's state would be {size} bytes; {allowed} are allowed."
             )
+        for step in moving:
+            if step.id == FUNCTION and step.op in {Op.ERROR, Op.FAILED}:
+                return _threw(draft, answer, step, moving, call, jitter)
         if draft.item.kind is Kind.PLAN and not any(_answers(step, draft.item.target) for step in moving):
             # The job of a planned step exists once: letting it go without a result would leave
             # the run waiting for ever.
             message = f"The SDK was asked for step {draft.item.name!r} and answered with something else."
             return _failed(draft, failure(message, status=206, no_retry=answer.no_retry), call, jitter)
-        if not moving:
-            # Nothing but empty or lazy ops: ask again.
-            _ask_again(draft)
-            return draft.done()
         for step in moving:
             if step.op in {Op.COMPLETE, Op.SYNC_COMPLETE}:
                 return _complete(draft, step, moving, call)
+        if reason := _no_progress(draft, moving, call):
+            return _failed(draft, failure(reason, status=206, no_retry=answer.no_retry), call, jitter)
         return _steps(draft, answer, moving, call, jitter)
     except RunFails as reason:
         draft.fail(reason.name, reason.message)
@@ -324,11 +329,45 @@ def _answers(step: Step, target: str) -> bool:
     )
 
 
-def _ask_again(draft: Draft) -> None:
+def _no_progress(draft: Draft, moving: list[Step], call: Call) -> str:
+    """Why an answer moves nothing, so that the same call would be made for ever; empty if it does."""
+    if not moving:
+        return "The SDK answered 206 without a step to go on with"
+    known = draft.run.stack[: call.seen]
+    told = [step for step in moving if step.op is not Op.DISCOVERY]
+    if told and all(step.id in known for step in told):
+        return f"The SDK reported step {told[0].label!r} again, which has its result, and nothing else"
+    if not told and _requests(draft, call) >= MAX_REQUESTS:
+        return f"The SDK asked to be called again {MAX_REQUESTS} times without reporting a step"
+    return ""
+
+
+def _requests(draft: Draft, call: Call) -> int:
+    """How many calls in a row have asked for the next one, while the run stayed as it is. The item tells."""
+    size, _, count = draft.item.payload.partition(b" ")
+    return int(count) if count.isdigit() and size == b"%d" % call.seen else 0
+
+
+def _ask_again(draft: Draft, call: Call) -> None:
     item = draft.item
     # A job id of its own: the discovery after the last step may be this very item.
     job = discover_job(draft.run.id, digest(item.job, str(item.epoch)))
-    draft.add(Discover(item=draft.discovery(item.outgoing, race=item.race, coalesce="", job=job)))
+    again = draft.discovery(item.outgoing, race=item.race, coalesce="", job=job)
+    again.payload = b"%d %d" % (call.seen, _requests(draft, call) + 1)
+    draft.add(Discover(item=again))
+
+
+def _threw(
+    draft: Draft, answer: Reported, end_op: Step, moving: list[Step], call: Call, jitter: float
+) -> Transition:
+    """The function itself failed, told as an op since others travel with it (protocol additions 2.4)."""
+    for step in moving:
+        if step.op in DONE and step is not end_op:
+            _save(draft, step, call)
+    error = error_object(end_op.error or b"{}")
+    final = answer.no_retry or end_op.op is Op.FAILED
+    told = Failure(error=error, output=end_op.error, no_retry=final, retry_at=answer.retry_at, status=206)
+    return _failed(draft, told, call, jitter)
 
 
 def _complete(draft: Draft, end_op: Step, moving: list[Step], call: Call) -> Transition:
@@ -381,7 +420,7 @@ def _steps(draft: Draft, answer: Reported, moving: list[Step], call: Call, jitte
     elif done and any(is_race(step, item) for step in done):
         _continue(draft, done[-1].id, race=True, coalesce="")
     elif any(step.op is Op.DISCOVERY for step in moving):
-        _ask_again(draft)
+        _ask_again(draft, call)
     return draft.done()
 
 

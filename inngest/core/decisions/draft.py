@@ -20,10 +20,13 @@ _encode = Encoder().encode
 
 
 class Call(Struct, gc=False):
-    """When a call was made: for history only."""
+    """When a call was made, for history, and how many steps had their results then: the view of the run may
+    have more by now.
+    """
 
     started: int
     ended: int
+    seen: int = 0
 
 
 class Draft:
@@ -76,7 +79,13 @@ class Draft:
         )
 
     def end(
-        self, status: RunStatus, *, output: bytes | None = None, error: bytes | None = None, when: int = -1
+        self,
+        status: RunStatus,
+        *,
+        output: bytes | None = None,
+        error: bytes | None = None,
+        shown: bytes | None = None,
+        when: int = -1,
     ) -> None:
         self.effects += end(
             self.run,
@@ -85,6 +94,7 @@ class Draft:
             self.at.new_id,
             output=output,
             error=error,
+            shown=shown,
             place=len(self.effects),
             when=when,
         )

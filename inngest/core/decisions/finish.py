@@ -15,6 +15,7 @@ from inngest.core.model.transition import Effect, Emit, EndRun, Record
 
 _encode = Encoder().encode
 _MARK = b'"correlation_id"'
+_CANCELLED = b'{"error":"function cancelled","name":"Error","message":"function cancelled"}'
 
 
 def end(
@@ -25,6 +26,7 @@ def end(
     *,
     output: bytes | None = None,
     error: bytes | None = None,
+    shown: bytes | None = None,
     place: int,
     when: int = -1,
 ) -> list[Effect]:
@@ -36,6 +38,7 @@ def end(
         new_id: makes the ids of the events and of the history.
         output: JSON of the return value, for COMPLETED.
         error: JSON of the error object, for FAILED.
+        shown: JSON of what people see as the run's output in place of the error: what the SDK has sent.
 
     """
     entry = History(
@@ -45,7 +48,7 @@ def end(
         fn=run.fn,
         at=now,
         outcome=status.value,
-        value=error if error is not None else output,
+        value=shown or (error if error is not None else output),
     )
     effects: list[Effect] = [EndRun(status=status, when=when), Record(entry=entry, when=place)]
     told = finished(run, now, new_id, output=output, error=error, status=status)
@@ -102,7 +105,10 @@ def _companion(run: Run, now: int, status: RunStatus, told: list[Event]) -> list
     name = {RunStatus.FAILED: FAILED, RunStatus.CANCELLED: CANCELLED}.get(status)
     if name is None or not told or name == CANCELLED == _about(run.events[0]).name:
         return []
-    return [internal_event(run.id, name, now, bytes(told[0].data), sessions=told[0].sessions)]
+    data = bytes(told[0].data)
+    if status is RunStatus.CANCELLED:
+        data = data[:-1] + b',"error":' + _CANCELLED + b"}"
+    return [internal_event(run.id, name, now, data, sessions=told[0].sessions)]
 
 
 def _fields(run: Run, status: RunStatus) -> dict[str, Any]:

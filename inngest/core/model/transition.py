@@ -213,12 +213,13 @@ class Await(_Effect, tag="await"):
 
 class Discover(_Effect, tag="discover"):
     """[run] Queue a discovery call, unless steps are pending and ``item.race`` is not set. For request
-    version 2 and up it also clears ForcePlan.
+    version 2 and up it also clears ForcePlan, unless that call is to be in plan mode (``planned``), too.
 
     Wins if the item was queued.
     """
 
     item: Item
+    planned: bool = False
 
 
 class PutPause(_Effect, tag="pause"):

@@ -46,6 +46,9 @@ class Op(StrEnum):
     DEFER_ABORT = "deferabort"
 
 
+FUNCTION = "0737c22d3bfae812339732d14d8c7dbd6dc4e09c"
+"""sha1("complete"), the id of ops that tell of the function itself."""
+
 LAZY = frozenset({Op.DEFER_ADD, Op.DEFER_ABORT})
 """Ops that travel with others and move nothing on their own."""
 
@@ -88,9 +91,12 @@ class Returned(Struct, gc=False):
 
 
 class Failure(Struct, gc=False):
-    """The call, or the function's own code, failed. ``error`` is a normalised error object as JSON text."""
+    """The call, or the function's own code, failed. ``error`` is a normalised error object as JSON text,
+    ``output`` what the SDK has sent, empty if it has sent nothing that can be shown.
+    """
 
     error: bytes
+    output: bytes = b""
     no_retry: bool = False
     retry_at: int = 0
     status: int = 0
@@ -207,11 +213,14 @@ def _read(status: int, headers: Mapping[str, str], body: bytes, now: int) -> Ans
             return Returned(output=_json_text(body, "output"), request_version=version)
         except InvalidJson as error:
             return _refused("The function returned what cannot be taken", error, body, status, no_retry)
+    output = b""
     try:
-        problem = error_object(_json_text(body, "error", around=border.ENVELOPE))
+        output = _json_text(body, "error", around=border.ENVELOPE)
+        problem = error_object(output, status)
+        output = output if body.strip() else b""
     except InvalidJson as error:
         problem = _refused("The function failed with what cannot be shown", error, body).error
-    return Failure(error=problem, no_retry=no_retry, retry_at=retry_at, status=status)
+    return Failure(error=problem, output=output, no_retry=no_retry, retry_at=retry_at, status=status)
 
 
 def _refused(message: str, error: Exception, body: bytes, status: int = 0, no_retry: bool = False) -> Failure:
@@ -373,15 +382,15 @@ class _Error(Struct):
     name: str | None = None
     message: str | None = None
     stack: str | None = None
-    cause: Raw = Raw()
 
 
 _decode_error = Decoder(_Error).decode
 
 
-def error_object(raw: bytes) -> bytes:
-    """A run error in its one shape ``{error, name, message, stack, cause}`` from whatever an SDK sent
-    (section 3.2), as JSON text that has passed the border or text of any other kind.
+def error_object(raw: bytes, status: int = 0) -> bytes:
+    """A run error in its one shape ``{error, name, message, stack}`` from whatever an SDK sent with an HTTP
+    status (section 3.2; protocol additions 7), as JSON text that has passed the border or text of any other
+    kind. 0: with none that tells anything.
     """
     try:
         found = _decode_error(raw)
@@ -391,12 +400,13 @@ def error_object(raw: bytes) -> bytes:
             value = raw.decode("utf-8", "replace")[:_EXCERPT] if raw != b"null" else None
         found = _Error(message=value)
     name = found.name or "Error"
-    message = found.message or found.error or "Function execution error"
-    shape: dict[str, Any] = {"error": found.error or f"{name}: {message}", "name": name, "message": message}
+    message = found.message
+    if message is None:
+        message = found.error or "Function execution error"
+    error = found.error or (f"invalid status code: {status}" if status else f"{name}: {message}")
+    shape: dict[str, Any] = {"error": error, "name": name, "message": message}
     if found.stack:
         shape["stack"] = found.stack
-    if cause := _present(found.cause):
-        shape["cause"] = Raw(cause)
     return _encode(shape)
 
 

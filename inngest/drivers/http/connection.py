@@ -25,6 +25,7 @@ from inngest.drivers.http.errors import (
     HttpTooLarge,
     StaleConnection,
 )
+from inngest.drivers.http.old import OldHead
 from inngest.drivers.http.target import Target
 from inngest.loops.room import Room
 
@@ -113,6 +114,7 @@ class Connection(asyncio.Protocol):
         "_keep_alive",
         "_loop",
         "_max_body",
+        "_old_head",
         "_overhead",
         "_owner",
         "_parser",
@@ -181,6 +183,7 @@ class Connection(asyncio.Protocol):
         self._answered = self._complete = self._excess = self._keep_alive = False
         self._overhead = 0
         self._body: bytes | bytearray = b""
+        self._old_head: OldHead | None = None
 
     # What the pool calls
 
@@ -270,8 +273,14 @@ class Connection(asyncio.Protocol):
         if self._future is None:
             self._fail(HttpProtocolError(self._where, "data came that answer no request"))
             return
-        self._answered = True
         self._overhead += len(data)
+        if not self._answered and OldHead.begins(data):
+            self._old_head = OldHead()
+        self._answered = True
+        if self._old_head is not None:
+            if not (data := self._old_head.feed(data)) and self._overhead <= MAX_HEAD_BYTES:
+                return
+            self._old_head = None
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:

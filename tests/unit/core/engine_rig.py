@@ -101,9 +101,11 @@ class Rig:
         leased = await self.lease(job)
         return await self.commit(self.decide(leased, answer, jitter=jitter))
 
-    def decide(self, leased: Leased, answer: Answer, *, jitter: float = 0.0) -> Transition:
+    def decide(self, leased: Leased, answer: Answer, *, jitter: float = 0.0, seen: int = -1) -> Transition:
+        """``seen``: how many steps had their results when the call was made; all that have one, if -1."""
         assert leased.run is not None
-        call = Call(started=self.now, ended=self.now)
+        seen = len(leased.run.stack) if seen < 0 else seen
+        call = Call(started=self.now, ended=self.now, seen=seen)
         return advance(
             leased.run,
             self.fn,

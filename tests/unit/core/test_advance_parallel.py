@@ -6,7 +6,7 @@ from engine_rig import NOW, Rig, event, failure, op, planned, ran
 
 from inngest.core.decisions.advance import resume
 from inngest.core.model.runs import Kind
-from inngest.core.sdk.responses import Op, Returned
+from inngest.core.sdk.responses import Op, Reported, Returned
 
 
 async def test_planned_steps_are_called_each_for_itself() -> None:
@@ -31,6 +31,39 @@ async def test_version_two_calls_once_when_the_last_is_done() -> None:
     assert job.startswith("discover:")
     run = await rig.run()
     assert (run.stack, run.pending, run.force_plan) == (["a", "b"], set(), False)
+
+
+async def test_after_a_sleep_that_ends_a_group_the_next_call_still_plans() -> None:
+    """Protocol additions 9.2: the plan is left behind by the step that this call finds."""
+    rig = Rig()
+    await rig.start()
+    await rig.answer(*planned("a"), op(Op.SLEEP, "z", duration="1s"))
+    await rig.answer(ran("a"), job="plan:a")
+    rig.now += 1_000
+    await rig.tick("sleep:z")
+    assert await rig.jobs() == [next(job for job in await rig.jobs() if job.startswith("discover"))]
+    assert (await rig.run()).force_plan
+    await rig.answer(*planned("b"))
+    await rig.answer(ran("b"), job="plan:b")
+    assert not (await rig.run()).force_plan
+    await rig.returned()
+    assert await rig.ended()
+
+
+async def test_a_step_that_got_its_result_during_a_call_may_be_reported_by_it() -> None:
+    """With version 1 calls meet: what one is told of was not there when the other was made."""
+    rig = Rig(retries=0)
+    await rig.start()
+    await rig.answer(*planned("a", "b"), version=1)
+    await rig.answer(ran("a"), job="plan:a", version=1)
+    discovery, other = sorted(await rig.leased(), key=lambda leased: leased.item.job)
+    assert discovery.run is not None
+    seen = len(discovery.run.stack)
+    await rig.commit(rig.decide(other, Reported(steps=[ran("b")], request_version=1)))
+    await rig.commit(rig.decide(discovery, Reported(steps=planned("b"), request_version=1), seen=seen))
+    assert await rig.jobs() == ["discover:b"]
+    await rig.returned()
+    assert await rig.ended()
 
 
 async def test_version_one_calls_after_each_and_goes_on_planning() -> None:

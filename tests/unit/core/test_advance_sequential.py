@@ -9,12 +9,15 @@ from engine_rig import NOW, Rig, event, failure, op, planned, ran
 from inngest.core.decisions.advance import cancel
 from inngest.core.decisions.checkpoints import checkpoint
 from inngest.core.decisions.steps import StepTooLarge
+from inngest.core.model.events import FAILED
 from inngest.core.model.functions import DEFAULT_RETRIES, Throttle
 from inngest.core.model.history import Outcome, What
 from inngest.core.model.runs import Kind, RunStatus
-from inngest.core.policy import BUSY_RETRY, MIN_BUSY_RETRY, Policy
-from inngest.core.sdk.responses import Busy, Op, Reported, Returned
+from inngest.core.policy import BUSY_RETRY, MAX_REQUESTS, MIN_BUSY_RETRY, Policy
+from inngest.core.sdk.responses import FUNCTION, Busy, Op, Reported, Returned, Step
 from inngest.core.timing.backoff import RETRY_DELAYS_MS
+
+MINUTE = 60_000
 
 
 @pytest.mark.parametrize("version", [1, 2])
@@ -219,16 +222,77 @@ async def test_a_step_that_succeeds_resets_the_attempts() -> None:
 
 
 @pytest.mark.parametrize("steps", [[], [op(Op.NONE, "")], [op(Op.DEFER_ADD), op(Op.DEFER_ABORT, "x")]])
-async def test_an_answer_without_a_step_asks_again(steps: list[object]) -> None:
-    rig = Rig()
+async def test_an_answer_without_a_step_is_an_attempt(steps: list[Step]) -> None:
+    rig = Rig(retries=1)
     await rig.start()
-    await rig.answer(*steps)  # type: ignore[arg-type]
-    (first,) = await rig.jobs()
-    await rig.answer(*steps)  # type: ignore[arg-type]
-    (second,) = await rig.jobs()
-    assert first != second
-    await rig.returned()
+    await rig.answer(*steps)
+    assert {item.attempt for item in (await rig.items()).values()} == {1}
+    rig.now += MINUTE
+    await rig.answer(*steps)
     assert await rig.ended()
+    assert "without a step to go on with" in await _error(rig)
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [ran("a")],
+        [ran("a"), ran("b")],
+        [op(Op.SLEEP, "a", duration="0s")],
+        [op(Op.FAILED, "a", error=b"{}")],
+        planned("a", "b"),
+    ],
+    ids=lambda steps: "-".join(step.op for step in steps),
+)
+async def test_steps_that_have_their_results_are_no_answer(steps: list[Step]) -> None:
+    """Nothing would follow: the calls after them were made long ago."""
+    rig = Rig(retries=0)
+    await rig.start()
+    await rig.answer(ran("a"), ran("b"))
+    await rig.answer(*steps)
+    assert await rig.ended()
+    assert "reported step 'a' again" in await _error(rig)
+
+
+async def _error(rig: Rig) -> str:
+    (ended,) = [entry for entry in await rig.history() if entry.what is What.ENDED]
+    assert ended.outcome == "Failed"
+    return str(msgspec.json.decode(ended.value or b"")["message"])
+
+
+async def test_who_asks_to_be_called_again_and_again_gets_nowhere() -> None:
+    rig = Rig(retries=0)
+    await rig.start()
+    for number in range(MAX_REQUESTS):
+        await rig.answer(op(Op.DISCOVERY))
+        assert not await rig.ended(), number
+    await rig.answer(ran("a"), op(Op.DISCOVERY))
+    for number in range(MAX_REQUESTS):
+        await rig.answer(op(Op.DISCOVERY))
+        assert not await rig.ended(), number
+    await rig.answer(op(Op.DISCOVERY))
+    assert await rig.ended()
+    assert f"called again {MAX_REQUESTS} times" in await _error(rig)
+
+
+@pytest.mark.parametrize("kind", [Op.ERROR, Op.FAILED])
+async def test_an_op_tells_that_the_function_has_failed(kind: Op) -> None:
+    """It is no step (protocol additions 2.4): `StepError` is tried again, and `StepFailed` is not."""
+    rig = Rig(retries=1)
+    await rig.start()
+    told = op(kind, FUNCTION, error=b'{"name":"E","message":"m","extra":null}')
+    defers = op(Op.DEFER_ADD, "d", fn_slug="app-x", input={})
+    await rig.answer(defers, told)
+    if kind is Op.ERROR:
+        assert {item.attempt for item in (await rig.items()).values()} == {1}
+        rig.now += MINUTE
+        await rig.answer(ran("b"), defers, told)
+    assert await rig.ended()
+    (ended,) = [entry for entry in await rig.history() if entry.what is What.ENDED]
+    assert ended.value == b'{"name":"E","message":"m","extra":null}'
+    failed = next(event for event in await rig.events() if event.name == FAILED)
+    error = msgspec.json.decode(failed.data)["error"]
+    assert error == {"error": "E: m", "name": "E", "message": "m"}
 
 
 async def test_a_request_to_be_called_again() -> None:
@@ -453,7 +517,7 @@ async def test_a_deferral_that_travels_with_a_step_changes_nothing() -> None:
     await rig.answer(op(Op.DEFER_ADD, "d", fn_slug="app-x", input={}), ran("a"))
     assert await rig.steps() == {"a": {"data": 1}}
     assert await rig.jobs() == ["discover:a"]
-    await rig.answer(op(Op.DEFER_ABORT, "e", target_hashed_id="d"))
-    assert len(await rig.jobs()) == 1
+    await rig.answer(op(Op.DEFER_ABORT, "e", target_hashed_id="d"), ran("b"))
+    assert await rig.jobs() == ["discover:b"]
     await rig.returned()
     assert await rig.ended()

@@ -12,7 +12,9 @@ from inngest.core.decisions.collectors import collected
 from inngest.core.decisions.schedule import schedule
 from inngest.core.model.events import CANCELLED, FAILED, FINISHED, INVOKED, Event
 from inngest.core.model.functions import Batch, Trigger
+from inngest.core.model.history import What
 from inngest.core.model.runs import Kind, Queue, RunStatus
+from inngest.core.sdk.responses import read
 
 ERROR = {"error": "Error: x", "name": "Error", "message": "x"}
 
@@ -53,15 +55,30 @@ async def test_a_failed_run_tells_its_error_twice() -> None:
         assert "result" not in _plain(told)
 
 
-async def test_a_cancelled_run_tells_neither_result_nor_error() -> None:
+async def test_a_cancelled_run_tells_no_result() -> None:
     rig = Rig()
     run = await rig.start()
     await rig.commit(cancel(run, rig.moment()))
     finished, cancelled = await rig.events()
     assert (finished.name, cancelled.name, cancelled.id) == (FINISHED, CANCELLED, run.id)
     for told in (finished, cancelled):
-        assert not {"result", "error"} & set(_plain(told))
+        assert "result" not in _plain(told)
         assert _plain(told)["_inngest"] == {"status": "Cancelled"}
+    assert "error" not in _plain(finished)
+    assert _plain(cancelled)["error"]["message"] == "function cancelled"
+
+
+async def test_people_see_what_the_sdk_has_sent_and_events_tell_it_in_one_shape() -> None:
+    rig = Rig(retries=0)
+    await rig.start()
+    body = b'{"name":"E","message":"","stack":"s","cause":{"a":null},"__serialized":true,"data":null}'
+    await rig.reply(read(500, {"x-inngest-sdk": "test:v1"}, body, rig.now))
+    (ended,) = [entry for entry in await rig.history() if entry.what is What.ENDED]
+    assert ended.value == body
+    error = {"error": "invalid status code: 500", "name": "E", "message": "", "stack": "s"}
+    told = await rig.events()
+    assert [event.name for event in told] == [FINISHED, FAILED]
+    assert all(_plain(event)["error"] == error for event in told)
 
 
 async def test_only_the_first_end_is_told() -> None:

@@ -206,12 +206,12 @@ def test_errors_of_typescript() -> None:
     assert isinstance(answer, Failure)
     assert (answer.no_retry, answer.status) == (True, 400)
     assert _error(answer) == {
-        "error": "NonRetriableError: nope",
+        "error": "invalid status code: 400",
         "name": "NonRetriableError",
         "message": "nope",
         "stack": "s",
-        "cause": {"name": "Error", "message": "inner", "__serialized": True},
     }
+    assert answer.output == body
 
 
 @pytest.mark.parametrize(

@@ -183,3 +183,17 @@ async def test_odd_options_reach_nobody(peer: Peer, opts: dict[str, Any]) -> Non
 async def test_odd_urls_are_an_error(peer: Peer, url: str) -> None:
     for op in (Op.GATEWAY, Op.AI_GATEWAY):
         assert _error(await peer.ask(op, url=url, format="gemini", auth_key="k"))["message"]
+
+
+@pytest.mark.parametrize("op", [Op.GATEWAY, Op.AI_GATEWAY])
+async def test_names_of_headers_are_canonical(peer: Peer, op: Op) -> None:
+    await peer.ask(op, headers={"x-api-key": "k", "X-REQUEST-id": "1", "etag": "e"}, body={})
+    ((request, _),) = peer.seen
+    names = {name.decode() for name, _ in request.raw_headers}
+    assert {"X-Api-Key", "X-Request-Id", "Etag"} <= names
+
+
+async def test_the_url_of_a_fetch_is_the_one_that_was_asked_for(peer: Peer) -> None:
+    asked = f"{peer.url}#part"
+    reply = await peer.ask(Op.GATEWAY, url=asked)
+    assert msgspec.json.decode(reply.value or b"")["url"] == asked

@@ -57,7 +57,7 @@ effects['await'] = function(steps)
   return S.pending > 0
 end
 
-function effects.discover(wire, race)
+function effects.discover(wire, race, planned)
   if not S.alive or (S.pending > 0 and not race) then
     return false
   end
@@ -70,7 +70,7 @@ function effects.discover(wire, race)
   if not push(wire, false) then
     return false
   end
-  if alone and S.plan and S.version >= 2 then
+  if alone and not planned and S.plan and S.version >= 2 then
     S.plan = false
     changed()
   end
