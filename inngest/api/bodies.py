@@ -18,6 +18,7 @@ import msgspec
 from aiohttp import web
 
 from inngest.api.answers import ApiError, passed
+from inngest.api.budget import BUDGET, SMALL
 from inngest.core.content import DecodingError, decoder_for
 from inngest.core.json import border
 from inngest.core.json.surrogates import whole
@@ -37,7 +38,8 @@ async def read_body(request: web.Request, most: int = 0) -> bytes:
         most: bytes that it may have, coded or not; 0 is what the listener allows.
 
     Raises HTTPRequestEntityTooLarge, and `ApiError`: 415 for a coding that is not known here, 400 for a body
-    that is not coded so or is cut short, 408 for one that comes too slowly.
+    that is not coded so or is cut short, 408 for one that comes too slowly, 503 while there is no room
+    for it.
     """
     most = most or request.client_max_size
     if (request.content_length or 0) > most:
@@ -52,7 +54,12 @@ async def read_body(request: web.Request, most: int = 0) -> bytes:
         body = request.content.read_nowait()
         if len(body) > most:
             raise web.HTTPRequestEntityTooLarge(most)
+        if len(body) > SMALL:
+            request.app[BUDGET].hold(request, len(body))
         return body
+    budget = request.app[BUDGET]
+    if decoder is None:
+        budget.hold(request, request.content_length or 0)
     read = bytearray()
     raw = 0
     try:
@@ -61,6 +68,7 @@ async def read_body(request: web.Request, most: int = 0) -> bytes:
             read += chunk if decoder is None else decoder.feed(chunk, most - len(read))
             if len(read) > most or raw > most:
                 raise web.HTTPRequestEntityTooLarge(most)
+            budget.hold(request, len(read))
         if decoder is not None:
             decoder.finish()
     except DecodingError as error:

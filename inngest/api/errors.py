@@ -18,7 +18,10 @@ async def json_errors(request: web.Request, handler: Handler) -> web.StreamRespo
     try:
         return await handler(request)
     except ApiError as error:
-        return error_answer(error.status, error.message, code=error.code, data=error.data)
+        response = error_answer(error.status, error.message, code=error.code, data=error.data)
+        if error.status == 503:
+            response.headers["Retry-After"] = RETRY_AFTER
+        return response
     except web.HTTPException as error:
         if error.status < 400:
             raise

@@ -80,8 +80,12 @@ class EventApi:
             intake.refused["size"] += 1
             return _answer(413, [], f"Request body is over the max size: {self._max_body} bytes allowed")
         except ApiError as error:
-            intake.refused["invalid"] += 1
-            return _answer(error.status, [], error.message)
+            busy = error.status == 503
+            intake.refused["unavailable" if busy else "invalid"] += 1
+            response = _answer(error.status, [], error.message)
+            if busy:
+                response.headers["Retry-After"] = RETRY_AFTER
+            return response
         except InvalidEvent as error:
             intake.refused["invalid"] += 1
             return _answer(400, [], str(error))

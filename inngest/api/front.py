@@ -10,9 +10,10 @@ from typing import Any
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
+from inngest.api.budget import BUDGET, Budget
 from inngest.api.errors import json_errors
 from inngest.api.pages import Pages
-from inngest.core.policy import MAX_BODY
+from inngest.core.policy import BODIES_BYTES, MAX_BODY
 
 SERVER_OPTIONS: Mapping[str, Any] = {
     "auto_decompress": False,  # `bodies` inflates, within bounds, and only what is read
@@ -41,6 +42,7 @@ def application(
     outer: Sequence[Middleware] = (),
     inner: Sequence[Middleware] = (),
     max_body: int = MAX_BODY,
+    budget: Budget | None = None,
 ) -> web.Application:
     """The routes of a listener, behind everything that each of them needs.
 
@@ -50,10 +52,12 @@ def application(
         outer: middlewares that come first.
         inner: middlewares that come last, before the handlers.
         max_body: bytes of a request.
+        budget: of the process, if it has several listeners.
     """
     app = web.Application(
         client_max_size=max_body, middlewares=[*outer, close_unread, pages.middleware, json_errors, *inner]
     )
+    app[BUDGET] = budget or Budget(BODIES_BYTES)
     app.add_routes(
         [
             web.route(each.method, each.path, each.handler, expect_handler=_expected, **each.kwargs)
@@ -72,7 +76,10 @@ async def _expected(request: web.Request) -> None:
 @web.middleware
 async def close_unread(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Closes the connection of a request whose body nobody wanted. Goes before what answers."""
-    response = await handler(request)
+    try:
+        response = await handler(request)
+    finally:
+        request.app[BUDGET].release(request)
     content = request.content
     if content.is_eof():
         return response

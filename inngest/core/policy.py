@@ -41,6 +41,8 @@ MAX_EVENT = 3 * 1024 * 1024
 """``data`` and ``user`` of one event, unless configured."""
 MAX_BODY = 64 * 1024 * 1024
 """A request to the event API, unless configured."""
+BODIES_BYTES = 256 * 1024 * 1024
+"""Bodies of requests that one process reads or works on; who brings more is told to come again."""
 MAX_NAME = 256
 """Characters of an event's name. Each ``/`` and ``.`` in it is a name more that triggers may have."""
 MAX_TRACES = 8 * 1024 * 1024

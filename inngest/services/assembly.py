@@ -10,6 +10,7 @@ from pathlib import Path
 from aiohttp import web
 
 from inngest import __version__
+from inngest.api.budget import Budget
 from inngest.api.context import ApiContext, Limits
 from inngest.api.events import EventApi
 from inngest.api.pages import Pages
@@ -23,7 +24,7 @@ from inngest.backends.sqlite.engine import SqliteEngineStore
 from inngest.backends.sqlite.journal import Journal
 from inngest.backends.sqlite.stream import SqliteEventStream
 from inngest.core.model.transition import Committed, Transition
-from inngest.core.policy import ANSWER_BYTES, MAX_BODY, Policy
+from inngest.core.policy import ANSWER_BYTES, BODIES_BYTES, MAX_BODY, Policy
 from inngest.drivers.application import HttpDriver
 from inngest.drivers.gateway import HttpGateway
 from inngest.drivers.http import HttpClient
@@ -107,6 +108,7 @@ class _Process:
         self._metrics = Metrics()
         self._gate = Gate()
         self._admission = self._metrics.admission = Admission(bounds_for(raise_file_limit()))
+        self._bodies = Budget(BODIES_BYTES)
         self._console = Console(runtime.registry) if settings.console else None
         self._sync = AppSync(runtime, HttpClient(destinations=settings.calls))
         backends: dict[System, Backend] = {
@@ -240,6 +242,7 @@ class _Process:
             max_body=max_body,
             pages=Pages(dev=self._settings.dev, hosts=self._settings.allowed_hosts),
             admission=self._admission,
+            budget=self._bodies,
         )
 
     def _event_api(self) -> EventApi:

@@ -9,6 +9,7 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
+from inngest.api.budget import Budget
 from inngest.api.front import HEADERS, SERVER_OPTIONS, application
 from inngest.api.pages import Pages
 from inngest.core.policy import MAX_BODY
@@ -37,6 +38,7 @@ class WebServer:
         max_body: bytes of a request.
         pages: what web pages may do; as of a server with keys, unless given.
         admission: of the process, if it has several listeners.
+        budget: likewise.
 
     """
 
@@ -54,6 +56,7 @@ class WebServer:
         max_body: int = MAX_BODY,
         pages: Pages | None = None,
         admission: Admission | None = None,
+        budget: Budget | None = None,
     ) -> None:
         self.name = name
         self._host = host
@@ -62,6 +65,7 @@ class WebServer:
         self._routes = routes
         self._middlewares = middlewares
         self._max_body = max_body
+        self._budget = budget
         self._pages = pages or Pages(dev=False)
         self._admission = admission or Admission(bounds_for(raise_file_limit()))
         self._runner: web.AppRunner | None = None
@@ -90,6 +94,7 @@ class WebServer:
             outer=[admitted],
             inner=self._middlewares,
             max_body=self._max_body,
+            budget=self._budget,
         )
         app.on_response_prepare.append(self._name_kind)
         self._runner = web.AppRunner(

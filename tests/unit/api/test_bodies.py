@@ -14,12 +14,14 @@ import pytest
 from aiohttp import FormData, web
 from aiohttp.test_utils import TestClient
 from api_world import World
-from served import client_of
+from served import FrontServer, client_of
 from test_event_api import Entrance
 
 from inngest.api import bodies, forms, front
 from inngest.api.answers import ApiError, answer
 from inngest.api.bodies import read_body
+from inngest.api.budget import Budget
+from inngest.api.pages import Pages
 from inngest.core.content import DecodingError
 
 KEY = "event-key-0123456789"
@@ -271,3 +273,49 @@ def test_decoders_are_counted_where_they_fail(inflated: Inflated) -> None:
     with pytest.raises(DecodingError):
         inflated("gzip").feed(b"no gzip", 10)
     assert inflated.made == 1
+
+
+async def _hold(request: web.Request) -> web.Response:
+    await read_body(request, 1 << 20)
+    return answer({})
+
+
+async def test_the_bytes_of_all_bodies_are_bounded() -> None:
+    budget = Budget(300_000)
+    app = front.application(
+        [web.post("/hold", _hold)], pages=Pages(dev=True), max_body=1 << 20, budget=budget
+    )
+    async with TestClient(FrontServer(app)) as client:
+        halves = []
+        for _ in range(2):
+            reader, writer = await asyncio.open_connection(client.host, client.port)
+            writer.write(_head("/hold", "Content-Length: 120000") + b"x" * 100_000)
+            halves.append((reader, writer))
+        while budget.taken < 240_000:
+            await asyncio.sleep(0.005)
+        async with client.post("/hold", data=io.BytesIO(b"x" * 70_000)) as got:
+            assert (got.status, got.headers["Retry-After"]) == (503, "1")
+        async with client.post("/hold", data=io.BytesIO(b"x" * 1_000)) as got:
+            assert got.status == 200, "small ones go on"
+        reader, writer = halves.pop()
+        writer.write(b"x" * 20_000)
+        assert b" 200 " in await reader.readline()
+        writer.close()
+        async with client.post("/hold", data=io.BytesIO(b"x" * 70_000)) as got:
+            assert got.status == 200
+        halves.pop()[1].close()
+        while budget.taken:
+            await asyncio.sleep(0.005)
+
+
+async def test_what_unpacks_counts_as_what_it_is() -> None:
+    budget = Budget(300_000)
+    app = front.application(
+        [web.post("/hold", _hold)], pages=Pages(dev=True), max_body=1 << 20, budget=budget
+    )
+    async with TestClient(FrontServer(app)) as client:
+        for size, status in ((200_000, 200), (400_000, 503)):
+            packed = io.BytesIO(gzip.compress(b"x" * size))
+            async with client.post("/hold", data=packed, headers={"Content-Encoding": "gzip"}) as got:
+                assert got.status == status
+    assert budget.taken == 0
