@@ -199,13 +199,13 @@ def _is_scalar(value: Any) -> bool:
 
 
 def _read(status: int, headers: Mapping[str, str], body: bytes, now: int) -> Answer:
+    after = headers.get("retry-after")
+    retry_at = (parse_http_retry_after(after, now) or 0) if after else 0
     if SDK not in headers:
-        return _not_sdk(status, body)
+        return _not_sdk(status, body, retry_at)
     body = whole(body)
     no_retry = headers.get(NO_RETRY, "").lower() == "true"
     version = _version(headers.get(REQUEST_VERSION))
-    after = headers.get("retry-after")
-    retry_at = (parse_http_retry_after(after, now) or 0) if after else 0
     if status == 206:
         return _reported(body, version, no_retry, retry_at)
     if 200 <= status < 300:
@@ -435,13 +435,19 @@ def failure(
     return Failure(error=_encode(shape), status=status, no_retry=no_retry)
 
 
-def _not_sdk(status: int, body: bytes) -> Failure:
+_LATER = {429, 503}
+"""Statuses with which anybody on the way may say when to come again (RFC 6585, RFC 9110 15.6.4)."""
+
+
+def _not_sdk(status: int, body: bytes, retry_at: int) -> Failure:
     excerpt = body[:_EXCERPT].decode("utf-8", "replace")
     if 200 <= status < 300:
         return failure("The response did not come from an Inngest SDK", status=status, detail=excerpt)
-    return failure(
+    failed = failure(
         f"Your server returned HTTP {status} before the SDK responded.",
         name="Server returned a fatal error",
         status=status,
         detail=excerpt,
     )
+    failed.retry_at = retry_at if status in _LATER else 0
+    return failed

@@ -336,3 +336,14 @@ def test_defers_are_read_and_move_nothing(op: str) -> None:
     reported = _read(206, body)
     assert isinstance(reported, Reported)
     assert {step.op for step in reported.steps} <= LAZY
+
+
+@pytest.mark.parametrize(
+    ("status", "after", "seconds"),
+    [(429, "4", 4), (503, "7", 7), (502, "4", 0), (429, "soon", 0), (503, "", 0)],
+)
+def test_a_proxy_may_say_when_to_come_again(status: int, after: str, seconds: int) -> None:
+    answer = read(status, {"retry-after": after} if after else {}, b"busy", NOW)
+    assert isinstance(answer, Failure)
+    assert answer.retry_at == (NOW + seconds * 1000 if seconds else 0)
+    assert "before the SDK responded" in _error(answer)["message"]
