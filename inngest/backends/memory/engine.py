@@ -113,6 +113,9 @@ class MemoryEngineStore:
 
     async def commit(self, transitions: Sequence[Transition], *, take: Take | None = None) -> list[Committed]:
         results = [apply(self._state, transition, take) for transition in transitions]
+        for result in results:
+            if result.next is not None and result.next.run is not None:
+                result.next.run = self._view(result.next.run)
         try:
             await self._settle()
         finally:
@@ -172,8 +175,12 @@ class MemoryEngineStore:
             state = self._state.runs.get(leased.item.run)
             if state is None:
                 return False
-            leased.run = state.run
+            leased.run = self._view(state.run)
         return True
+
+    def _view(self, run: Run) -> Run:
+        """The run as it is handed out, before what was done with it is durable."""
+        return run
 
     async def extend(self, leases: Sequence[Lease], ms: int) -> list[Lease]:
         lost = []

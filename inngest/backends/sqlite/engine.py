@@ -22,6 +22,7 @@ from inngest.backends.sqlite.notes import SqliteNotes
 from inngest.backends.sqlite.packing import refuse_unwritable
 from inngest.backends.sqlite.resting import AWAKE_BYTES, Resting
 from inngest.core.model.functions import App, Function
+from inngest.core.model.runs import Run
 from inngest.core.model.transition import Committed, TakeLock, Transition
 from inngest.core.policy import LEASE_BYTES
 from inngest.ports.engine import Stats, Take
@@ -64,6 +65,10 @@ class SqliteEngineStore(MemoryEngineStore):
 
     async def _settle(self) -> None:
         await self._journal.settled()
+
+    def _view(self, run: Run) -> Run:
+        # Others go on with it while this becomes durable: nobody may see what may be lost.
+        return run.copy()
 
     async def _wake(self, runs: Collection[str]) -> None:
         if self._resting.any(runs):

@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -403,3 +404,30 @@ async def test_a_continuation_counts_from_when_it_is_durable(
     assert (repeated.stale, repeated.next.item) == (True, committed.next.item)
     world.now += 29_999
     assert await world.lease() == []
+
+
+async def test_nobody_gets_a_result_that_may_still_be_lost(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While what was leased becomes durable, another saves a step, which takes as long again."""
+    run = world.run()
+    await world.commit(run.id, *world.creation(run))
+    store = world.store
+    settle = store._settle
+    saving: list[asyncio.Task[Any]] = []
+
+    async def slow() -> None:
+        monkeypatch.setattr(store, "_settle", settle)
+        saving.append(asyncio.create_task(world.commit(run.id, SaveStep(step="b", value=b"1"))))
+        await asyncio.sleep(0)
+        await settle()
+
+    monkeypatch.setattr(store, "_settle", slow)
+    work = await store.lease(Queue.EXECUTOR, 10, 30_000, "worker")
+    (leased,) = work.items
+    await saving[0]
+    assert leased.run is not None
+    assert "b" not in leased.run.steps
+    known = await store.run(FN, run.id)
+    assert known is not None
+    assert "b" in known.steps

@@ -206,7 +206,7 @@ async def test_what_is_leased_does_not_rest(world: World) -> None:
         await world.store._journal.settled()
     assert not world.store._state.runs[run.id].rests
     await world.store.hand_back([])
-    assert leased.run is world.store._state.runs[run.id].run
+    assert leased.run == world.store._state.runs[run.id].run
 
 
 async def test_a_lock_is_taken_from_a_run_that_rests(world: World) -> None:
