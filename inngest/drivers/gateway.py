@@ -4,7 +4,6 @@ section 5.6).
 
 from __future__ import annotations
 
-import re
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
@@ -17,6 +16,7 @@ from inngest.core.model.runs import Item
 from inngest.core.policy import CALL_SECONDS
 from inngest.core.sdk.responses import Op
 from inngest.drivers.http import HttpClient, HttpError, HttpResponse, Redirects
+from inngest.drivers.http.head import TOKEN
 from inngest.drivers.http.target import Target
 from inngest.ports.driver import GatewayReply
 
@@ -113,12 +113,9 @@ def _headers(opts: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _canonical(name: str) -> str:
     """``x-api-key`` as ``X-Api-Key``. What is no name of a header stays as it is, to be refused."""
-    if not _NAME.fullmatch(name):
+    if not TOKEN.fullmatch(name):
         return name
     return "-".join(part[:1].upper() + part[1:].lower() for part in name.split("-"))
-
-
-_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 def _json(body: bytes) -> bytes:

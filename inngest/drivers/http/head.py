@@ -30,7 +30,8 @@ CLIENT_HEADERS = frozenset(
 # All that is sent to another origin than the one that was meant.
 _HARMLESS = frozenset({"accept", "accept-language", "content-type", "user-agent", "x-inngest-server-kind"})
 
-_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+"""Names of headers and methods (RFC 9110 5.6.2)."""
 _FORBIDDEN_IN_VALUE = re.compile(r"[\r\n\0]")
 _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 _BODY_EXPECTED = frozenset(("POST", "PUT", "PATCH"))
@@ -41,7 +42,7 @@ class _Names(dict[str, str]):
     """Header name -> the text that opens its line, checked once a name."""
 
     def __missing__(self, name: str) -> str:
-        if not _TOKEN.fullmatch(name):
+        if not TOKEN.fullmatch(name):
             raise InvalidHeader(f"{name!r} is not a header name")
         if name.lower() in CLIENT_HEADERS:
             raise InvalidHeader(f"the header {name} is set by the client itself")
@@ -65,7 +66,7 @@ def encode_head(method: str, target: Target, headers: Headers, body_size: int) -
     Raises InvalidHeader when the method or a header name is not a token, a header belongs to the client, or a
     value has a line end, a NUL or a character outside Latin-1.
     """
-    if method not in _METHODS and not _TOKEN.fullmatch(method):
+    if method not in _METHODS and not TOKEN.fullmatch(method):
         raise InvalidHeader(f"{method!r} is not a request method")
     lines = [_names[name] + value for name, value in pairs(headers)]
     text = "".join(lines)
