@@ -468,14 +468,17 @@ class RedisEngineStore:
         runs = await self._states(await self._some(found), damaged)
         # Nothing moves them, and nobody can.
         now = self.now()
-        await self.commit([Transition(fn, run, lost_run(run, fn, now)) for run, fn in _of(damaged, page)])
+        await self.commit(
+            [Transition(page[run], run, lost_run(run, page[run], now)) for run in sorted(damaged)]
+        )
         return Page(found=list(runs.values()), cursor="" if following == b"0" else following.decode())
 
     async def _tell_lost(self, runs: dict[str, str]) -> None:
         """Let the history tell of runs, given with their functions, that were damaged and are dropped."""
         now = self.now()
-        entries = {run: Record(entry=lost_run_entry(run, fn, now)) for run, fn in runs.items()}
-        await self.commit([Transition(runs[run], run, [entry]) for run, entry in entries.items()])
+        await self.commit(
+            [Transition(fn, run, [Record(entry=lost_run_entry(run, fn, now))]) for run, fn in runs.items()]
+        )
 
     async def _index_lost(self, age: int) -> None:
         """Let runs that only their functions know be found again."""
@@ -530,11 +533,6 @@ class RedisEngineStore:
     async def delete_cancellation(self, cancellation_id: str) -> bool:
         (gone,) = await self._link.run([("HDEL", f"{self._prefix}cancellations", cancellation_id)])
         return bool(gone)
-
-
-def _of(runs: Collection[str], functions: dict[str, str]) -> list[tuple[str, str]]:
-    """Runs with their functions, in order."""
-    return [(run, functions[run]) for run in sorted(runs)]
 
 
 def _text(raw: bytes) -> str:
