@@ -48,6 +48,13 @@ def enveloped(value: Any, now: int, status: int = 200) -> web.Response:
     return answer({"data": value, "metadata": metadata}, status)
 
 
+def listed(values: list[Any], now: int, *, cursor: str | None, limit: int) -> web.Response:
+    """A page of a list: as `enveloped`, with the ``cursor`` of what follows, None at the end."""
+    metadata = {"fetched_at": rfc3339(now), "cached_until": None}
+    page = {"cursor": cursor, "has_more": cursor is not None, "limit": limit}
+    return answer({"data": values, "metadata": metadata, "page": page})
+
+
 def error_answer(status: int, message: str, *, code: str = "", data: Any = None) -> web.Response:
     """The error envelope of every API; TypeScript SDKs need both ``error`` and ``status`` in it."""
     body: dict[str, Any] = {"error": message, "data": data, "status": status}

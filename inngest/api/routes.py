@@ -11,6 +11,7 @@ from inngest.api.dead_letters import DeadLettersApi
 from inngest.api.dev import DevApi
 from inngest.api.graphql import GraphQLApi
 from inngest.api.rest_v1 import RestV1
+from inngest.api.run_list import RunList
 from inngest.api.v0 import RestV0
 
 
@@ -21,6 +22,7 @@ def core_routes(ctx: ApiContext) -> list[web.RouteDef]:
     dev = DevApi(ctx)
     kept = [
         *RestV1(ctx).routes(),
+        *RunList(ctx).routes(),
         *DeadLettersApi(ctx).routes(),
         *RestV0(ctx).routes(),
         *dev.routes(),

@@ -57,6 +57,20 @@ def run_view(record: RunRecord) -> dict[str, Any]:
     return view
 
 
+def listed_run_view(record: RunRecord, error: dict[str, Any] | None) -> dict[str, Any]:
+    """Without the output, which may be megabytes; ``error`` is the beginning of that of a failed run."""
+    view = run_view(record)
+    del view["output"]
+    view["function_slug"] = record.slug
+    view["app"] = record.app
+    view["queued_at"] = rfc3339(record.queued)
+    view["run_started_at"] = optional_time(record.started)
+    view["error"] = error
+    if record.reason:
+        view["skip_reason"] = record.reason
+    return view
+
+
 def job_view(item: Item, position: int) -> dict[str, Any]:
     return {
         "id": item.job,

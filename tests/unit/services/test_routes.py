@@ -56,6 +56,7 @@ TABLE: dict[str, Asks] = {
     "GET /v1/events": Asks.SIGNING_KEY,
     "GET /v1/events/{id}": Asks.SIGNING_KEY,
     "GET /v1/events/{id}/runs": Asks.SIGNING_KEY,
+    "GET /v1/runs": Asks.SIGNING_KEY,
     "GET /v1/runs/{id}": Asks.SIGNING_KEY,
     "DELETE /v1/runs/{id}": Asks.SIGNING_KEY,
     "GET /v1/runs/{id}/jobs": Asks.SIGNING_KEY,
