@@ -293,9 +293,15 @@ class _Trigger(msgspec.Struct):
 
 
 def connection(
-    edges: list[tuple[str, Node]], *, more: bool, after: str | None, total: Callable[[], Awaitable[Count]]
+    edges: list[tuple[str, Node]],
+    *,
+    following: str | None,
+    after: str | None,
+    total: Callable[[], Awaitable[Count]],
 ) -> Node:
-    """A page: edges by cursor. ``total`` counts, if anybody wants to know."""
+    """A page: edges by cursor; after ``following``, if that is one, comes more. ``total`` counts, if anybody
+    wants to know.
+    """
     counting: asyncio.Future[Count] | None = None
 
     def count() -> asyncio.Future[Count]:
@@ -312,10 +318,10 @@ def connection(
     return {
         "edges": [{"cursor": cursor, "node": node} for cursor, node in edges],
         "pageInfo": {
-            "hasNextPage": more,
+            "hasNextPage": following is not None,
             "hasPreviousPage": bool(after),
             "startCursor": edges[0][0] if edges else None,
-            "endCursor": edges[-1][0] if edges else None,
+            "endCursor": following or (edges[-1][0] if edges else None),
         },
         "totalCount": number,
         "totalCountExact": exact,

@@ -1,162 +1,104 @@
-"""Pages of runs and events, also of those that only an expression can tell apart."""
+"""Pages and numbers of runs and events."""
 
 from __future__ import annotations
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import AsyncIterator, Sequence
-from contextlib import suppress
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Callable
+from typing import Generic, TypeVar
 
-import msgspec
 from msgspec import Struct
 
 from inngest.api.answers import ApiError, whole_number
 from inngest.api.context import ApiContext
-from inngest.core.errors import ExpressionError
-from inngest.core.expr import EvaluationError, Expression, compile_expression
-from inngest.core.json.border import UNREADABLE
+from inngest.api.search import Effort, RunQuery, searched_events, searched_runs
+from inngest.core.expr import Conditions
 from inngest.core.model.events import Event
 from inngest.core.model.records import RunRecord
-from inngest.core.policy import MAX_COUNTED, MAX_SCANNED
-from inngest.ports.data import Count, EventFilter, Position, RunFilter, TimeField, position
-
-_CHUNK = 500
+from inngest.core.policy import MAX_COUNTED
+from inngest.ports.data import Count, EventFilter, Position, position
 
 T = TypeVar("T")
+P = TypeVar("P")
 
 
-class RunQuery(Struct, frozen=True):
-    """Which runs, in which order; ``condition`` is an expression over the first event."""
+class Page(Struct, Generic[T, P]):
+    """``after`` is the place from which the next page goes on, None if there is nothing more. A search that
+    ended early has one, too, however little it found.
+    """
 
-    where: RunFilter
-    order: TimeField = TimeField.QUEUED
-    descending: bool = True
-    condition: Expression | None = None
-
-
-def parse_query(text: str | None) -> Expression | None:
-    """The condition of a search. Raises `ApiError` 400."""
-    if not text or not text.strip():
-        return None
-    try:
-        return compile_expression(text)
-    except ExpressionError as error:
-        raise ApiError(400, f"Invalid query: {error}") from None
+    found: list[T]
+    after: P | None
 
 
 async def page_of_runs(
     ctx: ApiContext, query: RunQuery, after: Position | None, limit: int
-) -> list[RunRecord]:
+) -> Page[RunRecord, Position]:
     """Up to ``limit`` runs that follow ``after``."""
-    if query.condition is None:
-        return await ctx.data.runs(
-            query.where, order=query.order, descending=query.descending, after=after, limit=limit
+
+    def place(run: RunRecord) -> Position:
+        return position(run, query.order)
+
+    if query.conditions is None:
+        found = await ctx.data.runs(
+            query.where, order=query.order, descending=query.descending, after=after, limit=limit + 1
         )
-    return await _first(_searched_runs(ctx, query, after), limit)
+        return _page(found, limit, place)
+    effort = Effort(query.conditions)
+    return await _first(searched_runs(ctx, query, query.conditions, effort, after), effort, limit, place)
 
 
 async def count_runs(ctx: ApiContext, query: RunQuery) -> Count:
-    """How many there are; of a search, among the first `MAX_SCANNED`."""
-    if query.condition is None:
+    """How many there are; of a search, among those that it came to."""
+    if query.conditions is None:
         return await ctx.data.count_runs(query.where, most=MAX_COUNTED)
-    return await _count(_searched_runs(ctx, query, None))
-
-
-async def _searched_runs(
-    ctx: ApiContext, query: RunQuery, after: Position | None
-) -> AsyncIterator[RunRecord | None]:
-    """Those that fulfil the condition; None at the end if not all were looked at."""
-    assert query.condition is not None
-    for _ in range(MAX_SCANNED // _CHUNK):
-        chunk = await ctx.data.runs(
-            query.where, order=query.order, descending=query.descending, after=after, limit=_CHUNK
-        )
-        values = await _first_events(ctx, chunk)
-        for record in chunk:
-            if record.id in values and _holds(query.condition, values[record.id], ctx.clock()):
-                yield record
-        if len(chunk) < _CHUNK:
-            return
-        after = position(chunk[-1], query.order)
-    yield None
-
-
-async def _first_events(ctx: ApiContext, records: Sequence[RunRecord]) -> dict[str, Any]:
-    """The first event of each run, decoded, by run id; without those that cannot be."""
-    ids = list(dict.fromkeys(record.events[0] for record in records if record.events))
-    events = {event.id: event for event in await ctx.data.events_by_id(ids)}
-    values: dict[str, Any] = {}
-    for record in records:
-        with suppress(*UNREADABLE):  # the data store is not ours alone
-            if record.payload is not None:
-                values[record.id] = msgspec.json.decode(record.payload)
-            elif record.events and record.events[0] in events:
-                values[record.id] = events[record.events[0]].value
-    return values
+    effort = Effort(query.conditions)
+    return await _count(searched_runs(ctx, query, query.conditions, effort, None), effort)
 
 
 async def page_of_events(
-    ctx: ApiContext, where: EventFilter, condition: Expression | None, after: str, limit: int
-) -> list[Event]:
-    if condition is None:
-        return await ctx.data.events(where, after=after, limit=limit)
-    return await _first(_searched_events(ctx, where, condition, after), limit)
+    ctx: ApiContext, where: EventFilter, conditions: Conditions | None, after: str, limit: int
+) -> Page[Event, str]:
+    def place(event: Event) -> str:
+        return event.id
+
+    if conditions is None:
+        return _page(await ctx.data.events(where, after=after, limit=limit + 1), limit, place)
+    effort = Effort(conditions)
+    return await _first(searched_events(ctx, where, conditions, effort, after), effort, limit, place)
 
 
-async def count_events(ctx: ApiContext, where: EventFilter, condition: Expression | None) -> Count:
+async def count_events(ctx: ApiContext, where: EventFilter, conditions: Conditions | None) -> Count:
     """As `count_runs`."""
-    if condition is None:
+    if conditions is None:
         return await ctx.data.count_events(where, most=MAX_COUNTED)
-    return await _count(_searched_events(ctx, where, condition, ""))
+    effort = Effort(conditions)
+    return await _count(searched_events(ctx, where, conditions, effort, ""), effort)
 
 
-async def _searched_events(
-    ctx: ApiContext, where: EventFilter, condition: Expression, after: str
-) -> AsyncIterator[Event | None]:
-    for _ in range(MAX_SCANNED // _CHUNK):
-        chunk = await ctx.data.events(where, after=after, limit=_CHUNK)
-        for event in chunk:
-            if _event_holds(condition, event, ctx.clock()):
-                yield event
-        if len(chunk) < _CHUNK:
-            return
-        after = chunk[-1].id
-    yield None
+def _page(found: list[T], limit: int, place: Callable[[T], P]) -> Page[T, P]:
+    """Of one more than was asked for, if there are so many."""
+    return Page(found[:limit], place(found[limit - 1]) if len(found) > limit else None)
 
 
-async def _count(found: AsyncIterator[object | None]) -> Count:
+async def _first(
+    looked_at: AsyncIterator[tuple[T, bool]], effort: Effort, limit: int, place: Callable[[T], P]
+) -> Page[T, P]:
+    found: list[T] = []
+    last: P | None = None
+    async for each, held in looked_at:
+        if held and len(found) == limit:
+            return Page(found, last)
+        if held:
+            found.append(each)
+        last = place(each)
+    return Page(found, last if effort.over else None)
+
+
+async def _count(looked_at: AsyncIterator[tuple[object, bool]], effort: Effort) -> Count:
     number = 0
-    async for each in found:
-        if each is None:
-            return Count(number, exact=False)
-        number += 1
-    return Count(number)
-
-
-async def _first(found: AsyncIterator[T | None], limit: int) -> list[T]:
-    taken: list[T] = []
-    async for each in found:
-        if each is None:
-            break
-        taken.append(each)
-        if len(taken) == limit:
-            break
-    return taken
-
-
-def _holds(condition: Expression, event: Any, now: int) -> bool:
-    try:
-        return condition.truthy({"event": event}, now)
-    except EvaluationError:
-        return False
-
-
-def _event_holds(condition: Expression, event: Event, now: int) -> bool:
-    try:
-        value = event.value
-    except UNREADABLE:
-        return False
-    return _holds(condition, value, now)
+    async for _, held in looked_at:
+        number += held
+    return Count(number, exact=not effort.over)
 
 
 def encode_cursor(place: Position) -> str:

@@ -10,15 +10,16 @@ from inngest.api.context import ApiContext
 from inngest.api.nodes import Node, Nodes, connection
 from inngest.api.operations import find_record
 from inngest.api.paging import (
-    RunQuery,
     count_events,
     count_runs,
     decode_cursor,
     encode_cursor,
     page_of_events,
     page_of_runs,
-    parse_query,
 )
+from inngest.api.query_bounds import MAX_SEARCHES, Work
+from inngest.api.search import EVENT_VARIABLES, RUN_VARIABLES, RunQuery, parse_query
+from inngest.core.expr import Conditions
 from inngest.core.model.runs import RunStatus
 from inngest.core.sdk.traces import decode_output_id
 from inngest.ports.data import Count, EventFilter, RunFilter, TimeField, position
@@ -85,7 +86,7 @@ class Queries:
 
     async def runs(
         self,
-        _: Any,
+        info: Any,
         *,
         filter: Mapping[str, Any],  # noqa: A002 (as in the schema)
         first: int = 40,
@@ -98,19 +99,19 @@ class Queries:
             where=self._run_filter(filter),
             order=_TIME_FIELDS[order["field"]],
             descending=order["direction"] == "DESC",
-            condition=parse_query(filter.get("query")),
+            conditions=_conditions(info, filter.get("query"), RUN_VARIABLES),
         )
-        size = _page_size(first)
         begin = decode_cursor(after) if after else None
-        found = await page_of_runs(self._ctx, query, begin, size + 1)
+        page = await page_of_runs(self._ctx, query, begin, _page_size(first))
         edges = [
-            (encode_cursor(position(record, query.order)), self._nodes.run(record)) for record in found[:size]
+            (encode_cursor(position(record, query.order)), self._nodes.run(record)) for record in page.found
         ]
 
         async def total() -> Count:
             return await count_runs(self._ctx, query)
 
-        return connection(edges, more=len(found) > size, after=after, total=total)
+        following = encode_cursor(page.after) if page.after is not None else None
+        return connection(edges, following=following, after=after, total=total)
 
     def _run_filter(self, given: Mapping[str, Any]) -> RunFilter:
         apps = self._ctx.registry.apps
@@ -134,7 +135,7 @@ class Queries:
 
     async def events(
         self,
-        _: Any,
+        info: Any,
         *,
         filter: Mapping[str, Any],  # noqa: A002 (as in the schema)
         first: int = 50,
@@ -146,15 +147,14 @@ class Queries:
             until=parse_time(filter["until"], "until") if filter.get("until") else 0,
             internal=bool(filter.get("includeInternalEvents")),
         )
-        condition = parse_query(filter.get("query"))
-        size = _page_size(first)
-        found = await page_of_events(self._ctx, where, condition, after or "", size + 1)
-        edges = [(event.id, self._nodes.event(event)) for event in found[:size]]
+        conditions = _conditions(info, filter.get("query"), EVENT_VARIABLES)
+        page = await page_of_events(self._ctx, where, conditions, after or "", _page_size(first))
+        edges = [(event.id, self._nodes.event(event)) for event in page.found]
 
         async def total() -> Count:
-            return await count_events(self._ctx, where, condition)
+            return await count_events(self._ctx, where, conditions)
 
-        return connection(edges, more=len(found) > size, after=after, total=total)
+        return connection(edges, following=page.after, after=after, total=total)
 
     async def stream(self, _: Any, *, query: Mapping[str, Any]) -> list[Node]:
         where = EventFilter(
@@ -207,11 +207,21 @@ class Queries:
         following = [worker for worker in workers if not after or worker["id"] < after]
         size = _page_size(first)
         edges = [(str(worker["id"]), dict(worker)) for worker in following[:size]]
+        last = edges[-1][0] if len(following) > size else None
 
         async def total() -> Count:
             return Count(len(workers))
 
-        return connection(edges, more=len(following) > size, after=after, total=total)
+        return connection(edges, following=last, after=after, total=total)
+
+
+def _conditions(info: Any, text: str | None, variables: frozenset[str]) -> Conditions | None:
+    """Raises `ApiError` 400 for what is wrong with them, and for one search too many."""
+    conditions = parse_query(text, variables)
+    work: Work = info.context
+    if conditions is not None and not work.search():
+        raise ApiError(400, f"One query may search {MAX_SEARCHES} times", code="query_too_costly")
+    return conditions
 
 
 def _page_size(first: int) -> int:

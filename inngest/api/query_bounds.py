@@ -29,6 +29,8 @@ MAX_DEPTH = 20
 """Fields within fields; tools that ask for the schema need 15."""
 MAX_RESOLVED = 50_000
 """Fields of one answer."""
+MAX_SEARCHES = 5
+"""Lists with conditions, in one query; each may be counted, too."""
 QUERY_SECONDS = 30.0
 
 
@@ -37,6 +39,12 @@ class Work:
 
     def __init__(self) -> None:
         self.resolved = 0
+        self._searches = 0
+
+    def search(self) -> bool:
+        """Whether there may be one more search."""
+        self._searches += 1
+        return self._searches <= MAX_SEARCHES
 
     @property
     def over(self) -> bool:

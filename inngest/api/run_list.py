@@ -1,4 +1,4 @@
-"""``GET /v1/runs``: runs by status, function, app and time, page by page.
+"""``GET /v1/runs``: runs by status, function, app, time and conditions, page by page.
 
 A wrong filter would show too much or hide what is looked for, so that every parameter that is not
 understood is refused, all of them at once.
@@ -16,11 +16,12 @@ from aiohttp import web
 
 from inngest.api.answers import ApiError, limit_parameter, listed, time_parameter
 from inngest.api.context import ApiContext
-from inngest.api.paging import RunQuery, decode_cursor, encode_cursor, page_of_runs
+from inngest.api.paging import decode_cursor, encode_cursor, page_of_runs
+from inngest.api.search import RUN_VARIABLES, RunQuery, parse_query
 from inngest.api.views import listed_run_view
 from inngest.core.json.border import UNREADABLE
 from inngest.core.model.runs import RunStatus
-from inngest.ports.data import RunFilter, TimeField, position
+from inngest.ports.data import RunFilter, TimeField
 
 MAX_RUNS = 100
 MAX_MESSAGE = 500
@@ -28,7 +29,18 @@ MAX_MESSAGE = 500
 _ERRORS_AT_ONCE = 10
 """Outputs of failed runs that are in memory together."""
 
-_PARAMETERS = ("status", "function", "app", "since", "until", "time_field", "order", "cursor", "limit")
+_PARAMETERS = (
+    "status",
+    "function",
+    "app",
+    "since",
+    "until",
+    "time_field",
+    "query",
+    "order",
+    "cursor",
+    "limit",
+)
 _STATUSES = {name.lower(): status for status in RunStatus for name in (status.name, status.value)}
 _TIME_FIELDS = {
     "queued_at": TimeField.QUEUED,
@@ -67,17 +79,19 @@ class RunList:
             ),
             order=field,
             descending=read.one("order", True, lambda text: _choice(_ORDERS, text)),
+            conditions=read.checked(
+                lambda: parse_query("\n".join(request.query.getall("query", ())), RUN_VARIABLES), None
+            ),
         )
         after = read.one("cursor", None, decode_cursor)
         limit = read.checked(lambda: limit_parameter(request, 20, MAX_RUNS), 20)
         read.refuse()
-        found = await page_of_runs(self._ctx, query, after, limit + 1)
-        more, found = len(found) > limit, found[:limit]
-        errors = await self._errors([run.id for run in found if run.failed])
+        page = await page_of_runs(self._ctx, query, after, limit)
+        errors = await self._errors([run.id for run in page.found if run.failed])
         return listed(
-            [listed_run_view(run, errors.get(run.id)) for run in found],
+            [listed_run_view(run, errors.get(run.id)) for run in page.found],
             self._ctx.clock(),
-            cursor=encode_cursor(position(found[-1], field)) if more else None,
+            cursor=encode_cursor(page.after) if page.after is not None else None,
             limit=limit,
         )
 

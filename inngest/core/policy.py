@@ -130,6 +130,12 @@ MAX_COUNTED = 100_000
 """Runs or events that a total counts; there may be more."""
 MAX_SCANNED = 20_000
 """Runs or events that one search by expression looks at."""
+MAX_SEARCH_WORK = 20_000_000
+"""Units of fuel that the expressions of one search burn: some 2 s."""
+MAX_SEARCH_BYTES = 256 * 1024 * 1024
+"""Events and outputs that one search decodes: some 2 s."""
+SEARCH_SECONDS = 10.0
+"""After which one search is told as far as it came."""
 
 # -- workers --
 

@@ -7,6 +7,7 @@ or a cancellation for storage, and ``equality_terms``, ``term_value`` and ``valu
 from __future__ import annotations
 
 from inngest.core.errors import ExpressionError
+from inngest.core.expr.conditions import Conditions, compile_conditions
 from inngest.core.expr.errors import EvaluationError
 from inngest.core.expr.expression import (
     Expression,
@@ -18,11 +19,13 @@ from inngest.core.expr.expression import (
 from inngest.core.expr.terms import term_value, value_at
 
 __all__ = [
+    "Conditions",
     "EvaluationError",
     "Expression",
     "ExpressionError",
     "bind",
     "compile_bound",
+    "compile_conditions",
     "compile_expression",
     "equality_terms",
     "term_value",

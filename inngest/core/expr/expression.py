@@ -50,6 +50,10 @@ class Expression:
     def __repr__(self) -> str:
         return f"Expression({self.source!r})"
 
+    def refers_to(self, variable: str) -> bool:
+        """Whether the value of a variable may count."""
+        return _refers_to(self._tree, variable)
+
     @cached_property
     def _folded(self) -> tree.Node:
         refill()
@@ -183,6 +187,12 @@ def equality_terms(expression: Expression) -> tuple[tuple[str, str], ...]:
 
 def _instant(now_ms: int) -> datetime:
     return EPOCH + timedelta(milliseconds=now_ms)
+
+
+def _refers_to(node: tree.Node, variable: str) -> bool:
+    if isinstance(node, tree.Name) and node.name == variable:
+        return True
+    return any(_refers_to(child, variable) for child in node.children())
 
 
 def _uses_clock(node: tree.Node) -> bool:

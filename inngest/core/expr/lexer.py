@@ -85,6 +85,12 @@ def tokenize(source: str) -> list[Token]:
     return tokens
 
 
+def end_of(source: str, token: Token) -> int:
+    """The offset behind a token of ``source``."""
+    match = _TOKEN.match(source, token.position)
+    return match.end() if match is not None else len(source)
+
+
 def _number(match: re.Match[str], position: int) -> Token:
     if match["double"] is not None:
         return Token("double", float(match["double"]), position)

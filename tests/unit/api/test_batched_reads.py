@@ -13,7 +13,7 @@ from api_world import T0, World, reported, returned, step_run
 from data_stores import Story, name
 from msgspec import Raw
 
-from inngest.api import nodes, paging
+from inngest.api import nodes, paging, search
 from inngest.api.loader import Loader
 from inngest.core.errors import StoreUnavailable
 from inngest.core.model.runs import RunStatus
@@ -141,8 +141,8 @@ async def test_a_total_may_stop_at_a_bound_and_says_so(world: World, monkeypatch
 async def test_a_search_that_did_not_see_everything_says_so(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(paging, "_CHUNK", 2)
-    monkeypatch.setattr(paging, "MAX_SCANNED", 4)
+    monkeypatch.setattr(search, "_CHUNK", 2)
+    monkeypatch.setattr(search, "MAX_SCANNED", 4)
     for number in range(5):
         await world.start(world.event(data=b'{"n":%d}' % number))
         searched = {"from": SINCE, "query": "event.data.n >= 0"}

@@ -325,7 +325,7 @@ async def test_runs_are_filtered_and_ordered(world: World) -> None:
 
 
 async def test_a_search_looks_beyond_its_first_chunk(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("inngest.api.paging._CHUNK", 2)
+    monkeypatch.setattr("inngest.api.search._CHUNK", 2)
     runs = [await world.start(world.event(data=b'{"n":%d}' % number)) for number in range(7)]
     filters = {"from": SINCE, "query": "event.data.n < 2"}
     page = (await world.query(RUNS, first=1, by=NEWEST, filter=filters))["runs"]
