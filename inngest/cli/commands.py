@@ -5,10 +5,13 @@ from __future__ import annotations
 import click
 
 from inngest import __version__
+from inngest.cli.apps import apps
 from inngest.cli.config import config
 from inngest.cli.dead import dead
 from inngest.cli.dev import dev
+from inngest.cli.events import events
 from inngest.cli.keys import keys
+from inngest.cli.runs import runs
 from inngest.cli.serve import serve
 
 
@@ -24,5 +27,5 @@ def version() -> None:
     click.echo(__version__)
 
 
-for command in (dev, serve, dead, config, keys):
+for command in (dev, serve, runs, events, apps, dead, config, keys):
     cli.add_command(command)

@@ -135,7 +135,7 @@ def test_a_server_that_is_not_there_is_said() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     result = inngest("list", "--url", f"http://127.0.0.1:{port}")
-    assert result.exit_code == 1
+    assert result.exit_code == 3
     assert f"http://127.0.0.1:{port} does not answer:" in result.stderr
 
 
