@@ -40,6 +40,7 @@ from inngest.services.admission import Admission, bounds_for, raise_file_limit
 from inngest.services.connect import Backend, Connections
 from inngest.services.console import Console
 from inngest.services.executor import Executor
+from inngest.services.failures import FailureLog
 from inngest.services.gate import Gate
 from inngest.services.health import Health, HealthRoutes, MetricsRoute, Phase
 from inngest.services.indexer import Indexer
@@ -106,6 +107,10 @@ class _Process:
         self._runtime = runtime
         self._health = Health()
         self._metrics = Metrics()
+        self._metrics.functions = lambda: runtime.registry.functions
+        if not settings.dev:  # where the console tells of them
+            log_failures = FailureLog(runtime.registry).committed
+            self._metrics.commits.trouble = guarded("failures.log", log_failures)
         self._gate = Gate()
         self._admission = self._metrics.admission = Admission(bounds_for(raise_file_limit()))
         self._bodies = Budget(BODIES_BYTES)

@@ -11,13 +11,11 @@ import time
 from collections.abc import Sequence
 from typing import TextIO
 
-import msgspec
-
-from inngest.core.json.border import UNREADABLE
 from inngest.core.model.events import RESERVED, Event
 from inngest.core.model.history import History, Outcome, What
 from inngest.core.model.runs import RunStatus
 from inngest.core.model.transition import Committed, CreateRun, Record, Transition
+from inngest.services.failures import message
 from inngest.services.registry import RegistryCache
 
 LINES_PER_SECOND = 200
@@ -82,9 +80,9 @@ class Console:
             case What.ATTEMPT, Outcome.OK if entry.step:
                 self._line(_DIM, "step", f"{label}  {entry.at - entry.started} ms")
             case What.ATTEMPT, Outcome.RETRY:
-                self._line(_YELLOW, "retry", f"{label}  attempt {entry.attempt + 1}: {_message(entry.value)}")
+                self._line(_YELLOW, "retry", f"{label}  attempt {entry.attempt + 1}: {message(entry.value)}")
             case What.ATTEMPT, Outcome.FAILED:
-                self._line(_RED, "failed", f"{label}: {_message(entry.value)}")
+                self._line(_RED, "failed", f"{label}: {message(entry.value)}")
             case What.WAITING, _:
                 self._line(_DIM, "wait", f"{label}  {_waiting(entry)}")
             case What.SKIPPED, _:
@@ -95,7 +93,7 @@ class Console:
             case What.ENDED, RunStatus.CANCELLED:
                 self._line(_YELLOW, "cancelled", f"{slug}  {entry.run}")
             case What.ENDED, RunStatus.FAILED:
-                self._line(_RED, "failed", f"{slug}  {entry.run}: {_message(entry.value)}")
+                self._line(_RED, "failed", f"{slug}  {entry.run}: {message(entry.value)}")
             case _:
                 pass
 
@@ -106,17 +104,3 @@ def _waiting(entry: History) -> str:
     seconds = (info.get("until", entry.at) - entry.at) / 1000
     limit = f"{seconds:.1f} s" if seconds < 3600 else f"{seconds / 3600:.1f} h"
     return f"{entry.op} {what} up to {limit}" if what else f"{entry.op} {limit}"
-
-
-class _Error(msgspec.Struct):
-    message: str = ""
-    name: str = ""
-
-
-def _message(value: bytes | None) -> str:
-    try:
-        error = msgspec.json.decode(value or b"{}", type=_Error)
-    except UNREADABLE:
-        return (value or b"").decode("utf-8", "replace")[:200]
-    text = f"{error.name}: {error.message}" if error.name not in {"", "Error"} else error.message
-    return " ".join(text.split())[:300]

@@ -6,7 +6,7 @@ The hot path pays an addition, or the search for a bucket; nothing has labels be
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import perf_counter
 
 from inngest.core.model.history import Outcome, What
@@ -35,31 +35,55 @@ class Distribution:
         self.total += value
 
 
-_ATTEMPT = What.ATTEMPT  # looking it up at its class is slow
+_ATTEMPT, _OK, _COMPLETED = What.ATTEMPT, Outcome.OK, RunStatus.COMPLETED
+"""Looking them up at their class is slow."""
+
+MAX_FUNCTIONS = 1000
+"""That have numbers of their own; the others are counted together."""
+OTHERS = "others"
 
 
 class CommitCounts:
-    """What transitions have changed: an `inngest.services.runtime.Observer`."""
+    """What transitions have changed, by function: an `inngest.services.runtime.Observer`.
 
-    __slots__ = ("ended", "started", "steps")
+    ``trouble`` is told of those in which an attempt failed, or a run ended otherwise than well.
+    """
 
-    def __init__(self) -> None:
-        self.started = 0
-        self.ended: dict[str, int] = {
-            status.value: 0 for status in RunStatus if status.ended and status is not RunStatus.SKIPPED
+    __slots__ = ("ended", "started", "steps", "trouble")
+
+    def __init__(self, trouble: Callable[[Transition, Committed], None] | None = None) -> None:
+        self.trouble = trouble
+        self.started: dict[str, int] = {}
+        self.ended: dict[str, dict[str, int]] = {
+            status.value: {} for status in RunStatus if status.ended and status is not RunStatus.SKIPPED
         }
-        self.steps: dict[str, int] = {outcome.value: 0 for outcome in Outcome}
+        self.steps: dict[str, dict[str, int]] = {outcome.value: {} for outcome in Outcome}
 
     def observe(self, transition: Transition, committed: Committed) -> None:
+        fn, well = transition.fn, True
         # Effects have no subclasses, and `isinstance` takes several times as long.
         for effect, won in zip(transition.effects, committed.won, strict=True):
             if type(effect) is Record:
                 if won and effect.entry.what is _ATTEMPT:
-                    self.steps[effect.entry.outcome] += 1
+                    outcome = effect.entry.outcome
+                    _count(self.steps[outcome], fn)
+                    well = well and outcome == _OK
             elif type(effect) is CreateRun:
-                self.started += won
-            elif type(effect) is EndRun:
-                self.ended[effect.status] += won
+                if won:
+                    _count(self.started, fn)
+            elif type(effect) is EndRun and won:
+                _count(self.ended[effect.status], fn)
+                well = well and effect.status is _COMPLETED
+        if not well and self.trouble is not None:
+            self.trouble(transition, committed)
+
+
+def _count(counts: dict[str, int], fn: str) -> None:
+    if fn in counts:
+        counts[fn] += 1
+    else:
+        fn = fn if len(counts) < MAX_FUNCTIONS else OTHERS
+        counts[fn] = counts.get(fn, 0) + 1
 
 
 class ExecutorCounts:

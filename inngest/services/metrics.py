@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from itertools import accumulate
+from itertools import accumulate, islice
 
 import structlog
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
@@ -20,12 +20,14 @@ from prometheus_client.registry import Collector
 from inngest import __version__
 from inngest.api.intake import Intake
 from inngest.core.errors import StoreUnavailable
+from inngest.core.model.functions import Function
 from inngest.loops.background import is_own
 from inngest.loops.trouble import ERRORS, unexpected
 from inngest.ports.engine import Stats
 from inngest.ports.stream import Dead
 from inngest.services.admission import Admission
 from inngest.services.counts import (
+    MAX_FUNCTIONS,
     CommitCounts,
     Distribution,
     ExecutorCounts,
@@ -50,11 +52,12 @@ class Metrics:
 
     ``stats`` asks the engine store for its sizes, ``backlogs`` the stream for what waits for each group,
     ``dropped`` for what it has dropped for it, ``dead`` for its dead letters, ``damaged`` the data store for
-    what it could not read.
+    what it could not read. ``functions`` are those that are registered, by id.
     """
 
     def __init__(self) -> None:
         self.commits = CommitCounts()
+        self.functions: Callable[[], Mapping[str, Function]] = dict
         self.intake: Intake | None = None
         self.executor: ExecutorCounts | None = None
         self.working: Callable[[], int] | None = None
@@ -148,16 +151,33 @@ class Metrics:
 
     def _commits(self) -> Iterator[Metric]:
         commits = self.commits
-        yield _counter("inngest_runs_started", "Runs that this process has created.", commits.started)
-        yield _counters(
+        started = "Runs that this process has created."
+        yield self._by_function("inngest_runs_started", started, {"": commits.started})
+        yield self._by_function(
             "inngest_runs_ended", "Runs that this process has ended, by status.", commits.ended, "status"
         )
-        yield _counters(
+        yield self._by_function(
             "inngest_steps",
             "Attempts at steps and at the code between them that this process has recorded, by outcome.",
             commits.steps,
             "outcome",
         )
+
+    def _by_function(
+        self, name: str, text: str, counts: Mapping[str, Mapping[str, int]], label: str = ""
+    ) -> CounterMetricFamily:
+        """Functions that are registered begin at 0, since a first failure is to be seen as an increase."""
+        more = [label] if label else []
+        family = CounterMetricFamily(name, text, labels=["app", "fn", *more])
+        functions = self.functions()
+        live = (key for key, fn in functions.items() if not fn.archived)
+        shown = dict.fromkeys(islice(live, MAX_FUNCTIONS), 0)
+        for value, each in counts.items():
+            for key, count in {**shown, **each}.items():
+                fn = functions.get(key)
+                labels = [fn.app, fn.slug] if fn is not None else ["", key]
+                family.add_metric([*labels, value.lower()] if label else labels, count)
+        return family
 
     def _executor(self) -> Iterator[Metric]:
         if (executor := self.executor) is None:

@@ -14,6 +14,7 @@ from slow_app import EVENT, SlowApp
 
 from inngest.api.intake import Intake
 from inngest.core.errors import StoreUnavailable
+from inngest.core.model.functions import Function
 from inngest.core.model.history import History, Outcome, What
 from inngest.core.model.runs import RunStatus
 from inngest.core.model.transition import Committed, EndRun, Record, Transition
@@ -22,6 +23,7 @@ from inngest.ports.stream import Dead
 from inngest.services.admission import Admission, bounds_for
 from inngest.services.assembly import build
 from inngest.services.counts import (
+    MAX_FUNCTIONS,
     CommitCounts,
     Distribution,
     ExecutorCounts,
@@ -70,6 +72,9 @@ def _parsed(text: str) -> dict[str, float]:
     }
 
 
+LABELS = "{slow}{slow-long}"
+
+
 async def test_every_metric_is_documented_and_nothing_else_is() -> None:
     rows = re.findall(r"^\| `(inngest_\w+)` \| (\w+) \| ([^|]*) \|", PAGE.read_text(), re.MULTILINE)
     documented = {name: (kind, text.strip()) for name, kind, text in rows}
@@ -111,8 +116,47 @@ def test_only_what_has_won_is_counted() -> None:
     )
     counts.observe(transition, Committed(won=[True, True, True]))
     counts.observe(transition, Committed(won=[False, False, False], stale=True))
-    assert counts.ended == {"Completed": 0, "Failed": 1, "Cancelled": 0}
-    assert counts.steps == {"ok": 0, "retry": 0, "failed": 1}
+    assert counts.ended == {"Completed": {}, "Failed": {"f": 1}, "Cancelled": {}}
+    assert counts.steps == {"ok": {}, "retry": {}, "failed": {"f": 1}}
+
+
+def test_only_what_did_not_go_well_is_told() -> None:
+    told: list[str] = []
+    counts = CommitCounts(lambda transition, _: told.append(transition.run))
+    for run, effect in {
+        "fine": EndRun(status=RunStatus.COMPLETED),
+        "failed": EndRun(status=RunStatus.FAILED),
+        "cancelled": EndRun(status=RunStatus.CANCELLED),
+        "retried": Record(
+            entry=History(id="1", what=What.ATTEMPT, run="r", fn="f", at=1, outcome=Outcome.RETRY)
+        ),
+        "step": Record(entry=History(id="2", what=What.ATTEMPT, run="r", fn="f", at=1, outcome=Outcome.OK)),
+    }.items():
+        transition = Transition(fn="f", run=run, effects=[effect])
+        counts.observe(transition, Committed(won=[False]))
+        counts.observe(transition, Committed(won=[True]))
+    assert told == ["failed", "cancelled", "retried"]
+
+
+async def test_counters_name_functions_from_the_start_on_and_not_without_bound() -> None:
+    metrics = Metrics()
+    functions = {
+        name: Function(id=name, slug=f"shop-{name}", name=name, app="shop", app_id="s", url="u", triggers=[])
+        for name in ("charge", "refund")
+    }
+    metrics.functions = lambda: functions
+    for number in range(MAX_FUNCTIONS + 5):
+        fn = "charge" if not number else f"gone-{number}"
+        ended = Transition(fn=fn, run="r", effects=[EndRun(status=RunStatus.FAILED)])
+        metrics.commits.observe(ended, Committed(won=[True]))
+    values = await _values(metrics)
+    assert values["inngest_runs_ended_total{shop}{shop-charge}{failed}"] == 1
+    assert values["inngest_runs_ended_total{shop}{shop-refund}{failed}"] == 0
+    assert values["inngest_runs_started_total{shop}{shop-refund}"] == 0
+    assert values["inngest_runs_ended_total{}{others}{failed}"] == 5
+    assert sum(name.endswith("{failed}") for name in values) == MAX_FUNCTIONS + 2 + 2, (
+        "with others, refund, and steps of charge and refund"
+    )
 
 
 async def test_sizes_are_asked_for_once_in_a_while_and_left_out_when_unknown(
@@ -180,7 +224,7 @@ async def test_a_server_counts_what_it_does(app: SlowApp) -> None:
         app.go.set()
 
         async def ended() -> bool:
-            return (await metrics())["inngest_runs_ended_total{completed}"] == 1
+            return (await metrics())[f"inngest_runs_ended_total{LABELS}{{completed}}"] == 1
 
         await until(ended, "the run ends")
         after = await metrics()
@@ -195,8 +239,8 @@ async def test_a_server_counts_what_it_does(app: SlowApp) -> None:
         assert after[f"inngest_event_requests_refused_total{{{reason}}}"] == 1
     assert after["inngest_dead_letters"] == after["inngest_stream_dropped{indexer}"] == 0
     assert after["inngest_events_refused_total{runner}{undecodable}"] == 0
-    assert after["inngest_runs_started_total"] == 1
-    assert after["inngest_steps_total{ok}"] == 2, "the step, and the function itself"
+    assert after[f"inngest_runs_started_total{LABELS}"] == 1
+    assert after[f"inngest_steps_total{LABELS}{{ok}}"] == 2, "the step, and the function itself"
     assert after["inngest_call_duration_seconds_count"] == 2
     assert after["inngest_queue_lateness_seconds_count"] == 2
     assert after["inngest_event_lag_seconds_count"] >= 1
