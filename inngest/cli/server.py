@@ -17,10 +17,13 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 import click
 
+from inngest.cli.table import plain
 from inngest.config.errors import ConfigError
 from inngest.config.load import Loaded, load
 
 _SECONDS = 60.0
+_LONGEST = 1000
+"""Characters of a message."""
 _AWAY = frozenset({502, 503, 504})
 
 P = ParamSpec("P")
@@ -99,7 +102,7 @@ class Server:
         """The data of a GraphQL query; an error in it is a `Refused`."""
         answer = self.ask("POST", "/v0/gql", {"query": query, "variables": variables})
         if isinstance(answer, dict) and answer.get("errors"):
-            raise Refused(f"{self.url} answers: {answer['errors'][0].get('message')}", answer)
+            raise Refused(f"{self.url} answers: {_shown(answer['errors'])}", answer)
         return self.member(answer, "data")
 
     def _other(self) -> Away:
@@ -109,9 +112,16 @@ class Server:
 def _told(error: HTTPError) -> tuple[Any, str]:
     try:
         body = json.loads(error.read())
-        return body, str(body["error"])
+        return body, plain(body["error"], _LONGEST)
     except (OSError, ValueError, LookupError, TypeError):
         return None, str(error.reason)
+
+
+def _shown(errors: Any) -> str:
+    try:
+        return plain(errors[0]["message"], _LONGEST)
+    except (LookupError, TypeError):
+        return "an error without a message"
 
 
 # -- options --
@@ -152,7 +162,12 @@ def server_options(command: Callable[P, T]) -> Callable[..., T]:
         callback=_checked,
         help="Of the server's core API.",
     )
-    @click.option("--signing-key", default="", help="A signing key of the server; better in a file.")
+    @click.option(
+        "--signing-key",
+        default="",
+        show_default="INNGEST_SIGNING_KEY",
+        help="A signing key of the server; better in a file.",
+    )
     @click.option("--signing-key-file", type=_FILE, help="A file that has it.")
     @_CONFIG
     @functools.wraps(command)
@@ -176,7 +191,12 @@ def event_server_options(command: Callable[P, T]) -> Callable[..., T]:
         callback=_checked,
         help="Of the server's event API.",
     )
-    @click.option("--event-key", default="", help="An event key of the server; better in a file.")
+    @click.option(
+        "--event-key",
+        default="",
+        show_default="INNGEST_EVENT_KEY",
+        help="An event key of the server; better in a file.",
+    )
     @click.option("--event-key-file", type=_FILE, help="A file that has it.")
     @_CONFIG
     @functools.wraps(command)

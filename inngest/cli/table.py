@@ -42,7 +42,8 @@ def short(value: object) -> str:
 
 
 def show_json(value: Any) -> None:
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    """In ASCII: what else a value holds, halves of pairs and what moves a terminal included, is escaped."""
+    click.echo(json.dumps(value, indent=2))
 
 
 def duration(ms: int | None) -> str:

@@ -29,6 +29,8 @@ _MASKS = (
     (re.compile(r"\b\d+(\.\d)? (ms|s|m)\b( \d+ s)?"), "<took>"),
     (re.compile(r"\bpy \d+\.\d+\.\d+\b"), "py <version>"),
     (re.compile(r'(File ")[^"]*/([^"/]+", line )\d+'), r"\1…/\2<n>"),
+    (re.compile(r"(?m)^py +\d+ "), "py  <n> "),  # whatever scenarios it has
+    (re.compile(r"\d+ functions"), "<n> functions"),
     (re.compile(r"  +"), "  "),
 )
 

@@ -219,6 +219,17 @@ def test_an_error_of_graphql_is_a_refusal(server: Recorder) -> None:
     assert asked["variables"]["filter"]["query"] == "a\nb =="
 
 
+def test_what_a_server_says_moves_no_terminal(server: Recorder) -> None:
+    server.answer({"error": "\x1b[2Jno\nway", "status": 400}, 400)
+    result = inngest("runs", "list", "--url", server.url)
+    assert result.stderr == f"Error: {server.url} answers 400: ·[2Jno·way\n"
+    server.answer({"data": [{"a": "\x9b\ud800"}], "page": {"cursor": None}})
+    result = inngest("runs", "list", "--json", "--url", server.url)
+    assert "".join(result.stdout.split()) == '[{"a":"\\u009b\\ud800"}]'
+    server.answer({"data": None, "errors": [{}]})
+    assert inngest("apps", "list", "--url", server.url).exit_code == 1
+
+
 # -- what is asked --
 
 
