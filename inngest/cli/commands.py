@@ -27,5 +27,12 @@ def version() -> None:
     click.echo(__version__)
 
 
+@cli.command(hidden=True, context_settings={"ignore_unknown_options": True})
+@click.argument("rest", nargs=-1)
+def start(rest: tuple[str, ...]) -> None:
+    """What other servers of this protocol are started with."""
+    raise click.ClickException("there is no `inngest start` here: `inngest serve` runs all services")
+
+
 for command in (dev, serve, runs, events, apps, dead, config, keys):
     cli.add_command(command)

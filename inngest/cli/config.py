@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import click
 
 from inngest.cli.run import refuse
+from inngest.cli.serve import check_services, from_environment
 from inngest.config.catalogue import catalogue, schema_source
 from inngest.config.cue import dumps
 from inngest.config.errors import ConfigError
 from inngest.config.explain import UnknownKey, explanation, tables
 from inngest.config.load import Loaded, load
 from inngest.config.mask import masked
+from inngest.services.from_config import resolve
+from inngest.services.settings import SERVICES
 
 _PATH = click.argument("path", required=False, type=click.Path(path_type=Path))
 
@@ -28,9 +32,27 @@ def config() -> None:
 
 @config.command()
 @_PATH
-def validate(path: Path | None) -> None:
-    """Say whether a configuration is valid, or all that is wrong with it."""
-    click.echo(f"{_load(path).source.name}: valid")
+@click.option(
+    "--for",
+    "services",
+    multiple=True,
+    metavar="SERVICE",
+    help="Judge for a process that runs this service; repeatable.  [default: all of them]",
+)
+def validate(path: Path | None, services: tuple[str, ...]) -> None:
+    """Say whether `serve` would start with a configuration, or all that is wrong with it.
+
+    Keys and the address of a Redis server may be given by the environment, as `serve` takes them.
+    """
+    check_services(services)
+    loaded = _load(path)
+    try:
+        resolved = resolve(loaded, services or SERVICES, from_environment(os.environ))
+    except ConfigError as error:
+        refuse(error)
+    for note in resolved.notes:
+        click.echo(f"Note: {note}", err=True)
+    click.echo(f"{loaded.source.name}: valid")
 
 
 @config.command()

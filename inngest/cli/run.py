@@ -11,12 +11,14 @@ import click
 from inngest.config.errors import ConfigError
 from inngest.services.assembly import build
 from inngest.services.settings import Settings
+from inngest.services.starting import tell_start
 
 LOG_LEVELS = ["debug", "info", "warn", "error"]
 
 
 def run(settings: Settings) -> NoReturn:
     """Run the services of a process to their end, and exit with what they say."""
+    tell_start(settings)
 
     async def main() -> int:
         supervisor = build(settings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -16,7 +17,7 @@ from inngest.services.settings import REDIS_UNSAFE, SERVICES
 
 
 @click.command()
-@click.argument("services", nargs=-1, metavar="SERVICE...")
+@click.argument("services", nargs=-1, metavar="[SERVICE...]")
 @click.option(
     "-c",
     "--config",
@@ -43,7 +44,7 @@ from inngest.services.settings import REDIS_UNSAFE, SERVICES
 @click.option(
     "--data-dir",
     type=click.Path(file_okay=False, path_type=Path),
-    show_default="dataDir, .inngest",
+    show_default="dataDir, $STATE_DIRECTORY, /var/lib/inngest, ~/.local/state/inngest",
     help="Where the embedded store keeps everything.",
 )
 @click.option(
@@ -124,11 +125,12 @@ def serve(
     log_level: str | None,
     log_format: str | None,
 ) -> None:
-    """Run services: event-api, core-api, runner, executor, in any combination.
+    """Run services: event-api, core-api, runner, executor, in any combination, or without a name all of them.
 
     Options and their variables count over the configuration.
     """
-    _check_services(services)
+    check_services(services)
+    services = services or SERVICES
     overrides = Overrides(
         host=host,
         port=port,
@@ -158,12 +160,8 @@ def serve(
     run(resolved.settings)
 
 
-def _check_services(services: tuple[str, ...]) -> None:
-    if not services:
-        click.echo("Name the services to run:\n", err=True)
-        for name in SERVICES:
-            click.echo(f"  {name}", err=True)
-        raise SystemExit(1)
+def check_services(services: Sequence[str]) -> None:
+    """Raises `click.ClickException` for a name that no service has."""
     unknown = [name for name in services if name not in SERVICES]
     if unknown:
         raise click.ClickException(f"unknown service {unknown[0]!r}; there are {', '.join(SERVICES)}")
@@ -175,3 +173,17 @@ def _tell(loaded: Loaded, resolved: Resolved) -> None:
     log.info("configuration", action="config.load", source=loaded.source.name)
     for note in (*loaded.notes, *resolved.notes):
         log.warning(note, action="config.note")
+
+
+def from_environment(variables: Mapping[str, str]) -> Overrides:
+    """What `serve` takes from these variables, without options."""
+
+    def words(name: str) -> tuple[str, ...] | None:
+        return tuple(variables.get(name, "").split()) or None
+
+    return Overrides(
+        redis_uri=variables.get("INNGEST_REDIS_URI") or None,
+        redis_allow_unsafe=words("INNGEST_REDIS_ALLOW_UNSAFE"),
+        signing_keys=words("INNGEST_SIGNING_KEY"),
+        event_keys=words("INNGEST_EVENT_KEY"),
+    )

@@ -25,11 +25,14 @@ SUFFIXES = (".cue", ".json")
 
 @dataclass(frozen=True)
 class Source:
-    """The text of a configuration: ``name`` is what messages call it, ``named`` that it was asked for."""
+    """The text of a configuration: ``name`` is what messages call it, ``named`` that it was asked for,
+    ``path`` the file, if it is one.
+    """
 
     name: str
     text: str = field(repr=False)
     named: bool = True
+    path: Path | None = None
 
 
 DEFAULTS = Source("the defaults", "", named=False)
@@ -39,8 +42,8 @@ def named(path: Path) -> Source:
     """The file of that name or stem. Raises ConfigError, with what was tried, where there is none."""
     tried = [path, *(Path(f"{path}{suffix}") for suffix in SUFFIXES if path.suffix not in SUFFIXES)]
     for candidate in tried:
-        if candidate.is_file() or (candidate.exists() and not candidate.is_dir()):
-            return Source(str(candidate), _read(candidate))
+        if _is_there(candidate) or (candidate.exists() and not candidate.is_dir()):
+            return Source(str(candidate), _read(candidate), path=candidate)
     listed = ", ".join(map(str, tried))
     raise ConfigError([Problem(f"there is no configuration file {path} (tried: {listed})")])
 
@@ -55,9 +58,18 @@ def candidates(environment: Mapping[str, str], stems: Sequence[Path] = STEMS) ->
     for stem in stems:
         for suffix in SUFFIXES:
             path = Path(f"{stem}{suffix}")
-            if path.is_file():
-                yield Source(str(path), _read(path), named=False)
+            if _is_there(path):
+                yield Source(str(path), _read(path), named=False, path=path)
     yield DEFAULTS
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is such a file. Raises ConfigError if that cannot be seen."""
+    try:
+        return path.is_file()
+    except OSError as error:
+        reason = error.strerror or str(error)
+    raise ConfigError([Problem(f"the configuration file {path} cannot be read: {reason}")])
 
 
 def _read(path: Path) -> str:

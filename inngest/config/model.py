@@ -187,7 +187,6 @@ class DataStore(_Section, frozen=True):
 class Config(_Section, frozen=True):
     """A whole configuration, with every default in place."""
 
-    data_dir: str
     log: Log
     keys: Keys
     event_api: EventApi = field(name="eventAPI")
@@ -203,3 +202,4 @@ class Config(_Section, frozen=True):
     queue: Queue
     state: State
     datastore: DataStore
+    data_dir: str = ""

@@ -24,7 +24,8 @@ from inngest.core.sdk.signing import check_signing_key, normalise_key
 from inngest.core.sdk.strength import weakness
 from inngest.core.timing.durations import InvalidDuration, parse_duration
 from inngest.drivers.http import Destinations, InvalidRule, Rules
-from inngest.services.redis_url import redis_server
+from inngest.services.data_dir import default_data_dir, left_behind
+from inngest.services.redis_url import redis_server, url_problem
 from inngest.services.settings import (
     SERVICES,
     DataBackend,
@@ -130,15 +131,23 @@ class _Resolution:
         if self._problems:
             raise ConfigError(self._problems)
         self._warn_of_embedded(settings)
+        self._warn_of_former(settings)
         return Resolved(settings, tuple(self._notes))
 
     def _refuse(self, message: str, *path: str) -> None:
-        self._problems.append(Problem(message, self._loaded.position(*path), ".".join(path)))
+        problem = Problem(message, self._loaded.position(*path), ".".join(path))
+        if problem not in self._problems:
+            self._problems.append(problem)
 
     # Backends
 
     def _directory(self) -> Path:
-        return _first(self._over.data_dir, Path(self._config.data_dir))
+        if self._over.data_dir is not None:
+            return self._over.data_dir.absolute()
+        if not self._config.data_dir:
+            return default_data_dir()
+        file = self._loaded.source.path
+        return (file.absolute().parent if file is not None else Path.cwd()) / self._config.data_dir
 
     def _engine(self) -> EngineBackend:
         service = self._config.state.service
@@ -191,6 +200,8 @@ class _Resolution:
                     "service",
                     name,
                 )
+        if service.dsn and (problem := url_problem(service.dsn)):
+            self._refuse(problem, section, "service", "dsn")
         if service.tls is not None and service.dsn.startswith("unix:"):
             self._refuse("a socket of this machine is not encrypted", section, "service", "tls")
         for name in ("maxRetries", "poolSize"):
@@ -202,6 +213,8 @@ class _Resolution:
         """The server that the command line names, with what the configuration says beside the address. It is
         one for all, so that what is borne of one is borne of it.
         """
+        if problem := url_problem(uri):
+            self._refuse(problem, "--redis-uri")
         services = (self._config.state.service, self._config.eventstream.service)
         allowed = [name for one in services if isinstance(one, RedisService) for name in one.allow_unsafe]
         named = replace(redis_server(service), url=uri) if isinstance(service, RedisService) else None
@@ -365,6 +378,15 @@ class _Resolution:
                 f"only this process sees its {' and '.join(embedded)}, not {', '.join(absent)} elsewhere: "
                 "configure a backend that processes share"
             )
+
+    def _warn_of_former(self, settings: Settings) -> None:
+        if isinstance(settings.engine, Sqlite) and not self._config.data_dir and self._over.data_dir is None:
+            directory = settings.engine.directory
+            if (former := left_behind(directory)) is not None:
+                self._notes.append(
+                    f"the data in {former} are not used, as the first release did: move them to {directory}, "
+                    f"or give --data-dir {former}"
+                )
 
 
 def _first(given: _T | None, default: _T) -> _T:

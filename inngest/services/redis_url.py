@@ -18,6 +18,26 @@ def redis_server(service: RedisService) -> RedisServer:
     return RedisServer(url, prefix, service.allow_unsafe)
 
 
+def url_problem(url: str) -> str:
+    """Why a URL leads to no Redis server, without the URL, which may have a password; empty if it may."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        return f"this is no address of a Redis server: {error}"
+    if parts.scheme not in {"redis", "rediss", "unix"}:
+        return (
+            "the address of a Redis server begins with redis://, rediss:// or unix://, "
+            "as redis://user:password@host:6379/0 does"
+        )
+    if port == 0:
+        return "this is no address of a Redis server: there is no port 0"
+    number = parts.path.strip("/")
+    if parts.scheme != "unix" and number and not (number.isascii() and number.isdecimal()):
+        return f"the database of a Redis server is a number, not {number!r}"
+    return ""
+
+
 def _composed(service: RedisService) -> str:
     host = f"[{service.host}]" if ":" in service.host else service.host
     login = ""

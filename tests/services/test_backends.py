@@ -163,3 +163,35 @@ async def test_a_wrong_password_ends_the_start_and_is_not_shown(server: Launch, 
     assert await one.wait() == 1
     assert "it does not let us in" in one.tail()
     assert "wrong-password" not in one.log.read_text()
+
+
+async def test_what_waiting_does_not_change_is_one_line_and_the_end(server: Launch, redis: Redis) -> None:
+    async def web(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(100)
+        writer.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+        writer.close()
+
+    class At(Redis):
+        def __init__(self, url: str) -> None:
+            super().__init__(redis.folder)
+            self._url = url
+
+        @property
+        def url(self) -> str:
+            return self._url
+
+    await redis.start()
+    other = await asyncio.start_server(web, "127.0.0.1", 0)
+    port = other.sockets[0].getsockname()[1]
+    wrong = {
+        "no-redis": (At(f"redis://127.0.0.1:{port}/0"), "what answers there is no Redis server"),
+        "no-database": (At(f"redis://127.0.0.1:{redis.port}/99"), "there is no database of that number"),
+    }
+    async with other:
+        for name, (place, told) in wrong.items():
+            one = server(name, redis=place, services=("executor",))
+            await one.launch()
+            assert await one.wait() == 1
+            (line,) = [each for each in one.lines() if each["level"] == "error"]
+            assert told in line["error"]
+            assert "Traceback" not in one.log.read_text()

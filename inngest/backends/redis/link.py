@@ -28,6 +28,7 @@ from inngest.backends.redis.replies import (
     is_elsewhere,
     is_state,
     leaves,
+    never_fits,
     reason,
     store_error,
 )
@@ -454,6 +455,9 @@ class Link:
         except BaseException as error:
             await connection.close()
             if isinstance(error, TROUBLE):
+                # What was a Redis server once is waited for, whatever answers there now.
+                if self._identity is None and (why := never_fits(error)):
+                    raise StoreUnusable(f"{self.system}: {why}", system=self.system) from error
                 raise store_error(self.system, error) from error
             raise
         connection.era = self._era

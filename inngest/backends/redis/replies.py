@@ -12,6 +12,7 @@ from redis.exceptions import (
     ClusterCrossSlotError,
     ClusterDownError,
     ExecAbortError,
+    InvalidResponse,
     MasterDownError,
     MovedError,
     NoPermissionError,
@@ -137,6 +138,16 @@ def store_error(system: str, error: BaseException, command: tuple[object, ...] =
                 f"{system}: {what} cannot read what it was given ({words})", system=system, **facts
             )
     return StoreDefect(f"{system}: {what} failed ({words})", system=system, **facts)
+
+
+def never_fits(error: BaseException) -> str:
+    """Why a first connection fails in a way that waiting does not change; empty if it may."""
+    error = error.__cause__ if isinstance(error.__cause__, RedisError) else error
+    if isinstance(error, InvalidResponse):
+        return "what answers there is no Redis server"
+    if "DB index is out of range" in str(error) or "Invalid Database" in str(error):
+        return f"there is no database of that number ({error})"
+    return ""
 
 
 def reason(error: BaseException) -> str:

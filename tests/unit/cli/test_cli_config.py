@@ -14,6 +14,8 @@ from inngest.config.load import read
 from inngest.config.lookup import Source
 from inngest.core.sdk.signing import check_signing_key
 
+KEYS = {"INNGEST_SIGNING_KEY": "5f3a" * 8, "INNGEST_EVENT_KEY": "event-key-0123456789"}
+
 
 @pytest.fixture(autouse=True)
 def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,9 +30,35 @@ def inngest(*arguments: str, **environment: str) -> Result:
 
 def test_validate_says_that_a_configuration_is_valid() -> None:
     Path("mine.cue").write_text('log: level: "warn"')
-    result = inngest("config", "validate", "mine")
+    result = inngest("config", "validate", "mine", **KEYS)
     assert (result.exit_code, result.stdout) == (0, "mine.cue: valid\n")
-    assert inngest("config", "validate", INNGEST_CONFIG="{}").stdout == "INNGEST_CONFIG: valid\n"
+    assert inngest("config", "validate", INNGEST_CONFIG="{}", **KEYS).stdout == "INNGEST_CONFIG: valid\n"
+
+
+def test_validate_judges_as_serve_does() -> None:
+    Path("mine.cue").write_text('datastore: service: backend: "postgres"')
+    result = inngest("config", "validate", "mine")
+    assert result.exit_code == 1
+    assert [line.partition(": no ")[0].partition(": this ")[0] for line in result.stderr.splitlines()] == [
+        "Error: mine.cue:1:30: datastore.service.backend",
+        "Error: keys.signing",
+        "Error: keys.event",
+    ]
+    Path("mine.cue").write_text(f'keys: signing: ["{KEYS["INNGEST_SIGNING_KEY"]}"]')
+    assert "keys.event" in inngest("config", "validate", "mine").stderr
+    result = inngest("config", "validate", "mine", "--for", "runner", "--for", "executor")
+    assert result.exit_code == 0
+    assert "only this process sees" in result.stderr
+    assert "unknown service 'web'" in inngest("config", "validate", "mine", "--for", "web").stderr
+    bad = inngest("config", "validate", INNGEST_CONFIG="{}", INNGEST_REDIS_URI="localhost:6379", **KEYS)
+    assert bad.exit_code == 1
+    assert "--redis-uri: the address of a Redis server begins with" in bad.stderr
+
+
+def test_start_points_to_serve() -> None:
+    result = inngest("start", "--port", "8288")
+    assert result.exit_code == 1
+    assert "inngest serve" in result.stderr
 
 
 def test_validate_tells_each_problem_in_a_line() -> None:
@@ -46,10 +74,10 @@ def test_validate_tells_each_problem_in_a_line() -> None:
 def test_validate_tells_of_a_function_that_was_passed_by() -> None:
     Path("inngest.json").write_text('{"id": "f", "triggers": []}')
     Path("inngest.cue").write_text('log: level: "warn"')
-    assert inngest("config", "validate").stdout == "inngest.cue: valid\n"
+    assert inngest("config", "validate", **KEYS).stdout == "inngest.cue: valid\n"
     Path("inngest.cue").write_text('function: {id: "g"}')
     Path("inngest.json").write_text("{}")
-    result = inngest("config", "validate")
+    result = inngest("config", "validate", **KEYS)
     assert result.stdout == "inngest.json: valid\n"
     assert result.stderr.startswith("Note: inngest.cue is the definition of the function 'g'")
 
@@ -103,16 +131,10 @@ def test_one_key_alone() -> None:
     assert json.loads(inngest("keys", "generate", "--event", "--json").stdout).keys() == {"eventKey"}
 
 
-def test_serve_without_a_service_lists_them() -> None:
+def test_serve_without_a_name_means_all_services() -> None:
     result = inngest("serve")
-    assert (result.exit_code, result.stdout) == (1, "")
-    listed = result.stderr.split()
-    assert [name for name in listed if "-" in name or name in {"runner", "executor"}] == [
-        "event-api",
-        "core-api",
-        "runner",
-        "executor",
-    ]
+    assert result.exit_code == 1
+    assert "keys.event: no event key is configured" in result.stderr, "which event-api alone needs"
 
 
 def test_serve_names_an_unknown_service() -> None:

@@ -121,7 +121,6 @@ def test_the_words_and_the_schema_agree_on_defaults() -> None:
 
 def test_the_defaults() -> None:
     assert load("").plain == {
-        "dataDir": ".inngest",
         "log": {"level": "info", "format": "json"},
         "keys": {"signing": [], "event": []},
         "eventAPI": {"addr": "0.0.0.0", "port": 8288, "maxSize": 64 << 20},

@@ -8,9 +8,10 @@ import pytest
 from redis.asyncio import ConnectionPool, SSLConnection
 
 from inngest.config.errors import ConfigError
-from inngest.config.load import read
+from inngest.config.load import load, read
 from inngest.config.lookup import Source
 from inngest.drivers.http import Destinations, Rules
+from inngest.services.data_dir import default_data_dir
 from inngest.services.from_config import Overrides, Resolved, resolve
 from inngest.services.settings import (
     REDIS_UNSAFE,
@@ -42,13 +43,14 @@ def refusals(source: str, services: tuple[str, ...] = SERVICES, *, keys: str = K
     return [str(problem) for problem in caught.value.problems]
 
 
-def test_the_defaults() -> None:
+def test_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STATE_DIRECTORY", "/srv/state")
     assert settings() == Settings(
         services=SERVICES,
         dev=False,
-        engine=Sqlite(Path(".inngest")),
-        stream=Sqlite(Path(".inngest")),
-        data=Sqlite(Path(".inngest")),
+        engine=Sqlite(Path("/srv/state")),
+        stream=Sqlite(Path("/srv/state")),
+        data=Sqlite(Path("/srv/state")),
         event_api=Listen("0.0.0.0", 8288),
         signing_keys=(A,),
         event_keys=(EVENT,),
@@ -443,3 +445,61 @@ def test_where_the_server_connects() -> None:
     assert problem.endswith(
         "execution.http.deny.1: 'http://a' is neither a network such as 10.0.0.0/8 nor the name of a host"
     )
+
+
+def test_nobody_says_where_the_data_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = str(tmp_path / "state")
+    assert default_data_dir({"STATE_DIRECTORY": "/srv/a:/srv/b"}, root=True) == Path("/srv/a")
+    assert default_data_dir({"XDG_STATE_HOME": state}, root=True) == Path("/var/lib/inngest")
+    assert default_data_dir({"XDG_STATE_HOME": state}, root=False) == tmp_path / "state" / "inngest"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for environment in ({}, {"XDG_STATE_HOME": "state"}):
+        assert default_data_dir(environment, root=False) == tmp_path / ".local" / "state" / "inngest"
+
+
+def test_a_relative_place_of_the_data_is_that_of_the_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc" / "c.cue").write_text(KEYS + 'dataDir: "data"')
+    monkeypatch.chdir(tmp_path)
+    found = resolve(load(Path("etc/c.cue")), SERVICES).settings.engine
+    assert found == Sqlite(tmp_path / "etc" / "data")
+    given = resolve(load(Path("etc/c.cue")), SERVICES, Overrides(data_dir=Path("mine"))).settings.engine
+    assert given == Sqlite(tmp_path / "mine")
+
+
+def test_data_of_the_first_release_are_pointed_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "state"))
+    assert not resolved().notes
+    (tmp_path / ".inngest").mkdir()
+    (tmp_path / ".inngest" / "engine.db").touch()
+    (note,) = resolved().notes
+    assert str(tmp_path / ".inngest") in note
+    assert str(tmp_path / "state") in note
+    assert not resolved(data_dir=tmp_path / "other").notes
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "engine.db").touch()
+    assert not resolved().notes
+
+
+@pytest.mark.parametrize(
+    ("uri", "told"),
+    [
+        ("localhost:6379", "begins with redis://"),
+        ("http://:pa55word@host:6379", "begins with redis://"),
+        ("redis://:pa55word@host:65536/0", "Port out of range"),
+        ("redis://:pa55word@host:0", "no port 0"),
+        ("redis://:pa55word@host/first", "is a number"),
+    ],
+)
+def test_an_address_that_leads_to_no_redis_server_is_refused_without_its_password(
+    uri: str, told: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        settings(redis_uri=uri)
+    (problem,) = caught.value.problems
+    assert problem.path == "--redis-uri"
+    assert told in problem.message
+    assert "pa55word" not in str(caught.value)
