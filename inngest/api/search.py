@@ -70,7 +70,11 @@ class Effort:
         self._bytes += size
         work = self._conditions.work
         rested_work, rested_bytes = self._rested
-        if work - rested_work > _REST_WORK or self._bytes - rested_bytes > _REST_BYTES:
+        if (
+            self._rows % _BODIES == 0
+            or work - rested_work > _REST_WORK
+            or self._bytes - rested_bytes > _REST_BYTES
+        ):
             self._rested = work, self._bytes
             await asyncio.sleep(0)
         self.over = (

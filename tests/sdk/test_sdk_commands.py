@@ -95,6 +95,22 @@ def test_failures_are_found_and_looked_at(line: Line) -> None:
     assert [(step["name"], step["output"]) for step in told["steps"][:2]] == [("one", 1), ("two", 2)]
 
 
+def test_failures_of_every_sdk_are_shown(line: Line) -> None:
+    run = line.run("non-retriable")
+    listed, _ = inngest(line, "runs", "list", "--failed", *own(line), "--json")
+    (failed,) = json.loads(listed)
+    assert (failed["run_id"], failed["error"]["message"]) == (run.id, "bad input")
+    shown, _ = inngest(line, "runs", "show", run.id)
+    assert shown.startswith(f"Run {run.id}: Failed\n")
+    assert "bad input" in shown.split("\nError\n")[1].splitlines()[0]
+    tried = line.completed("step-retry", failures=1)
+    shown, _ = inngest(line, "runs", "show", tried.id)
+    assert [text.split()[2] for text in shown.splitlines() if text.startswith("    attempt")] == [
+        "Failed",
+        "Completed",
+    ]
+
+
 @pytest.mark.sdk("py")
 def test_attempts_are_shown(line: Line) -> None:
     run = line.completed("step-retry", failures=1)

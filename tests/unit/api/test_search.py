@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,10 @@ import pytest
 from api_world import World, failed, returned
 
 from inngest.api import search
+from inngest.api.paging import page_of_events
 from inngest.api.query_bounds import MAX_SEARCHES
 from inngest.backends.sqlite.data import SqliteDataStore
+from inngest.ports.data import EventFilter
 
 RUNS = """
 query Runs($first: Int!, $after: String, $where: String) {
@@ -159,6 +162,25 @@ async def test_a_search_that_ends_early_goes_on_from_there(
             after = page["pageInfo"]["endCursor"]
         assert seen == [wanted]
         assert pages > 3
+
+
+async def test_others_have_their_turn_while_a_search_goes_on(world: World) -> None:
+    for number in range(100):
+        await world.data.put_events([world.event(data=b'{"n":%d}' % number)])
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(others())
+    conditions = search.parse_query("event.data.n < 0", search.EVENT_VARIABLES)
+    page = await page_of_events(world.ctx, EventFilter(), conditions, "", 1)
+    task.cancel()
+    assert (page.found, page.after) == ([], None)
+    assert turns >= 100 // 32
 
 
 async def test_the_next_page_of_a_search_goes_on_behind_the_last_one(world: World) -> None:
