@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 from uuid import UUID, uuid5
 
@@ -89,10 +89,13 @@ def _succeeding(fn: Function, before: Function | None) -> Function:
 class RegisterApi:
     """The registration endpoint. Every answer is JSON, and has its status in the body, where TypeScript SDKs
     look for it.
+
+    ``registered`` is told of each application that came with something new, and how many functions it has.
     """
 
-    def __init__(self, ctx: RegisterContext) -> None:
+    def __init__(self, ctx: RegisterContext, registered: Callable[[App, int], None] | None = None) -> None:
         self._ctx = ctx
+        self._registered = registered
 
     def routes(self) -> list[web.RouteDef]:
         return [web.post("/fn/register", self.handle)]
@@ -132,6 +135,8 @@ class RegisterApi:
             modified=outcome.modified,
             sdk=f"{app.sdk_language}:v{app.sdk_version}",
         )
+        if outcome.modified and self._registered is not None:
+            self._registered(app, len(outcome.functions))
         return self._answer(
             200,
             {"ok": True, "modified": outcome.modified, "sync_id": outcome.sync_id, "app_id": app.id},

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from ipaddress import ip_address
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
 
 import click
 import structlog
@@ -24,7 +25,7 @@ log = structlog.get_logger("inngest.dev", service="dev")
     "sdk_urls",
     multiple=True,
     metavar="URL",
-    help="An application to register; repeatable.",
+    help="An application to register, as localhost:3000 or http://localhost:3000/api/inngest; repeatable.",
 )
 @click.option("--no-discovery", is_flag=True, help="Do not look for applications on local ports.")
 @click.option("--no-poll", is_flag=True, help="Do not ask registered applications for changes.")
@@ -120,7 +121,7 @@ def dev(
         allowed_hosts=(host, *allowed_hosts),
         signing_keys=signing_keys,
         event_keys=event_keys,
-        sdk_urls=sdk_urls,
+        sdk_urls=tuple(map(_app_url, sdk_urls)),
         discovery=not no_discovery,
         poll_seconds=0 if no_poll else poll_interval,
         retry_interval_ms=retry_interval * 1000,
@@ -138,6 +139,19 @@ def _check_keys(signing_keys: Sequence[str], event_keys: Sequence[str]) -> None:
             raise click.BadParameter(str(error), param_hint="--signing-key") from None
     if not all(key.strip() for key in event_keys):
         raise click.BadParameter("the event key is blank", param_hint="--event-key")
+
+
+def _app_url(text: str) -> str:
+    """An application's URL, of which the scheme and the usual path may be left out."""
+    url = text if "://" in text else f"http://{text}"
+    try:
+        parts = urlsplit(url)
+        if not parts.hostname or parts.port == 0:
+            raise ValueError
+    except ValueError:
+        message = f"{text!r} is not the URL of an application"
+        raise click.BadParameter(message, param_hint="--sdk-url") from None
+    return urlunsplit(parts._replace(path="/api/inngest")) if parts.path in {"", "/"} else url
 
 
 def _is_loopback(host: str) -> bool:

@@ -64,7 +64,8 @@ from inngest.services.settings import (
     Sqlite,
     StreamBackend,
 )
-from inngest.services.supervisor import Service, Supervisor
+from inngest.services.starting import place, reachable
+from inngest.services.supervisor import LEAST_SECONDS, Service, Supervisor
 from inngest.services.sync import AppSync
 from inngest.services.task import Task
 from inngest.services.web import WebServer
@@ -74,6 +75,9 @@ CORE_API = Listen("0.0.0.0", 8300)
 RUNNER = Listen("0.0.0.0", 8301)
 EXECUTOR = Listen("0.0.0.0", 8302)
 """Where a service listens that is given no address, and finds none to share."""
+
+BRIEF_SECONDS = 0.5
+"""What a service has to stop when everything is in memory, and ends with the process anyway."""
 
 
 def build(settings: Settings) -> Supervisor:
@@ -114,6 +118,7 @@ class _Process:
         self._gate = Gate()
         self._admission = self._metrics.admission = Admission(bounds_for(raise_file_limit()))
         self._bodies = Budget(BODIES_BYTES)
+        self._listening: list[WebServer] = []
         self._console = Console(runtime.registry) if settings.console else None
         self._sync = AppSync(runtime, HttpClient(destinations=settings.calls))
         backends: dict[System, Backend] = {
@@ -158,12 +163,29 @@ class _Process:
         if "core-api" in self._settings.services:
             services.append(self._syncing())
         self._measure()
+        brief = self._settings.dev and isinstance(self._settings.engine, InMemory)
         return Supervisor(
             services,
-            grace=self._settings.grace_seconds,
-            serving=lambda: self._health.enter(Phase.SERVING),
-            stopping=lambda: self._health.enter(Phase.STOPPING),
+            grace=0 if brief else self._settings.grace_seconds,
+            least=BRIEF_SECONDS if brief else LEAST_SECONDS,
+            serving=self._serving,
+            stopping=partial(self._stopping, brief=brief),
         )
+
+    def _serving(self) -> None:
+        self._health.enter(Phase.SERVING)
+        if self._console is not None and self._listening:
+            engine = self._settings.engine
+            kept = "in memory (--persist keeps it over restarts)"
+            kept = kept if isinstance(engine, InMemory) else f"in {place(engine).partition(' ')[2]}"
+            url = reachable(self._settings.event_api.host, self._listening[0].port)
+            guarded("console.serving", self._console.serving)(url, kept)
+
+    def _stopping(self, *, brief: bool) -> None:
+        if self._console is not None:
+            working = self._metrics.working() if self._metrics.working is not None and not brief else 0
+            guarded("console.stopping", self._console.stopping)(working)
+        self._health.enter(Phase.STOPPING)
 
     def _observer(self) -> Observer:
         """What is told of each commit: the metrics, and who else wants to know. None of them can fail what
@@ -230,9 +252,10 @@ class _Process:
             routes += self._event_api().routes()
         if "core-api" in names:
             max_body = self._settings.max_body_bytes
-            routes += [*RegisterApi(self._runtime).routes(), *core_routes(self._api_context())]
+            routes += [*self._register_api().routes(), *core_routes(self._api_context())]
         name = "core-api" if "core-api" in names else names[0]
-        return self._web(name, at, routes, max_body=max_body)
+        self._listening.append(self._web(name, at, routes, max_body=max_body))
+        return self._listening[-1]
 
     def _web(
         self, name: str, at: Listen, routes: Sequence[web.AbstractRouteDef], *, max_body: int = MAX_BODY
@@ -249,6 +272,11 @@ class _Process:
             admission=self._admission,
             budget=self._bodies,
         )
+
+    def _register_api(self) -> RegisterApi:
+        console = self._console
+        tell = guarded("console.registered", console.registered) if console is not None else None
+        return RegisterApi(self._runtime, tell)
 
     def _event_api(self) -> EventApi:
         settings, runtime = self._settings, self._runtime
@@ -323,7 +351,9 @@ class _Process:
         return wait_and_run
 
     def _runner(self) -> Service:
-        running = Runner(self._runtime, observe=self._observer())
+        console = self._console
+        unused = guarded("console.unused", console.unused) if console is not None else None
+        running = Runner(self._runtime, observe=self._observer(), unused=unused)
         self._metrics.runner = running.counts
         return Task("runner", running.run, stop=running.drain)
 

@@ -17,6 +17,7 @@ from typing import TextIO, cast
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from inngest.services.console import shown
 from inngest.services.masking import Mask
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
@@ -67,6 +68,7 @@ def configure_logs(*, level: str, style: str) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
         _mask,
+        *((_printable,) if style == "console" else ()),
     )
     structlog.configure(
         processors=[
@@ -97,6 +99,14 @@ def configure_logs(*, level: str, style: str) -> None:
     logging.captureWarnings(True)
     # What this package says by way of the standard library counts as its own.
     logging.getLogger("inngest").setLevel(number)
+
+
+def _printable(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+    """What others have named is shown with escapes for what a terminal would obey."""
+    return {
+        name: "\n".join(map(shown, value.split("\n"))) if isinstance(value, str) else value
+        for name, value in event.items()
+    }
 
 
 def _add_origin(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:

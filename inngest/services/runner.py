@@ -6,7 +6,7 @@ A loop like the executor's: fetch, decide, commit, acknowledge. What is decided 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from hashlib import sha256
 from typing import TypeAlias
@@ -62,11 +62,20 @@ _Refusal: TypeAlias = tuple[Transition, Exception]
 
 
 class Runner:
-    """One runner; any number of them may share the stream and the engine store."""
+    """One runner; any number of them may share the stream and the engine store.
 
-    def __init__(self, runtime: Runtime, observe: Observer | None = None) -> None:
+    ``unused`` is told of each event that starts nothing and that nobody waits for, for the console.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        observe: Observer | None = None,
+        unused: Callable[[Event], None] | None = None,
+    ) -> None:
         self._runtime = runtime
         self._observe = observe
+        self._unused = unused
         self._engine = runtime.engine
         self._worker = runtime.worker
         self._request = 1
@@ -180,6 +189,8 @@ class Runner:
             parts += [(event, one) for one in started(event, registry, at, report, self._trigger_failed)]
             meetings = met(event, page.found, self._conditions, at, report, last=not page.cursor)
             parts += [(event, one) for one in meetings]
+            if self._unused is not None and not page.cursor and (not parts or parts[-1][0] is not event):
+                self._unused(event)
             if page.cursor:
                 rest.append((event, page.cursor, {each.fn for each in meetings}))
         await self._name_holders([transition for _, transition in parts])

@@ -49,3 +49,12 @@ def _where(url: str) -> str:
     host = parts.hostname or "localhost"
     host = f"[{host}]" if ":" in host else host
     return f"{host}:{parts.port or 6379}/{parts.path.strip('/') or 0}"
+
+
+_HERE = {"", "0.0.0.0", "::", "127.0.0.1", "::1"}  # noqa: S104 -- to be told, not to listen on
+
+
+def reachable(host: str, port: int) -> str:
+    """The URL under which people on this machine reach what listens on ``host``."""
+    name = "localhost" if host in _HERE else f"[{host}]" if ":" in host else host
+    return f"http://{name}:{port}"

@@ -57,6 +57,7 @@ class Supervisor:
     Args:
         services: in the order of their start.
         grace: seconds for work in flight, once the end has come.
+        least: seconds that each service has to stop, when the others have used those up.
         serving: called when all services run.
         stopping: called when the end has come.
 
@@ -67,11 +68,13 @@ class Supervisor:
         services: Sequence[Service],
         *,
         grace: float = GRACE_SECONDS,
+        least: float = LEAST_SECONDS,
         serving: Callable[[], None] | None = None,
         stopping: Callable[[], None] | None = None,
     ) -> None:
         self.services = tuple(services)
         self._grace = grace
+        self._least = least
         self._serving = serving
         self._stopping = stopping
         self._stop = asyncio.Event()
@@ -195,7 +198,7 @@ class Supervisor:
 
     async def _end(self) -> None:
         until = asyncio.get_running_loop().time() + self._grace
-        stopping = asyncio.create_task(self._stop_all(until, LEAST_SECONDS))
+        stopping = asyncio.create_task(self._stop_all(until, self._least))
         hurry = asyncio.create_task(self._now.wait())
         limit = self._grace + LEAST_SECONDS * 2
         await asyncio.wait({stopping, hurry}, timeout=limit, return_when=asyncio.FIRST_COMPLETED)

@@ -77,3 +77,26 @@ def test_a_key_that_cannot_work_is_refused(start: Started, options: tuple[str, s
     assert result.exit_code == 2
     assert told in result.output
     assert start.settings is None
+
+
+@pytest.mark.parametrize(
+    ("given", "url"),
+    [
+        ("localhost:8000", "http://localhost:8000/api/inngest"),
+        ("http://localhost:8000/", "http://localhost:8000/api/inngest"),
+        ("[::1]:8000", "http://[::1]:8000/api/inngest"),
+        ("localhost:8000/x/inngest", "http://localhost:8000/x/inngest"),
+        ("https://app.test/api/inngest?a=b", "https://app.test/api/inngest?a=b"),
+    ],
+)
+def test_scheme_and_path_of_an_application_may_be_left_out(start: Started, given: str, url: str) -> None:
+    assert start("-u", given).exit_code == 0
+    assert start.settings is not None
+    assert start.settings.sdk_urls == (url,)
+
+
+@pytest.mark.parametrize("given", ["", "http://", "localhost:many", "http://[::1"])
+def test_what_is_no_url_of_an_application_is_refused(start: Started, given: str) -> None:
+    result = start("-u", given)
+    assert result.exit_code == 2
+    assert "--sdk-url" in result.output
