@@ -13,6 +13,7 @@ from inngest.core.sdk.responses import Answer, failure, read
 from inngest.core.sdk.signing import sign
 from inngest.core.sdk.traces import span_id, trace_id
 from inngest.drivers.http import AnswerLost, HttpClient, HttpError, HttpTooLarge
+from inngest.drivers.presence import Presence
 
 
 class HttpDriver:
@@ -43,6 +44,7 @@ class HttpDriver:
         self._key = signing_keys[0] if signing_keys else ""
         self._kind = kind
         self._timeout = timeout
+        self._presence = Presence()
 
     async def call(self, run: Run, fn: Function, item: Item) -> Answer:
         request_id = self._new_id()
@@ -70,7 +72,12 @@ class HttpDriver:
         except AnswerLost as error:
             return failure(f"{error}; the step may have run")
         except HttpError as error:
+            self._presence.failed(fn, error)
             return failure(str(error), no_retry=isinstance(error, HttpTooLarge))
+        if response.status == 401 and self._key:
+            self._presence.refused(fn)
+        elif self._presence.troubled:
+            self._presence.answered(fn)
         return read(response.status, response.headers, response.body, self._clock())
 
     async def close(self) -> None:

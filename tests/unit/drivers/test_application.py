@@ -12,6 +12,7 @@ import msgspec
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from structlog.testing import capture_logs
 
 from inngest.core.json.jcs import canonicalise
 from inngest.core.model.functions import Function, Trigger
@@ -139,6 +140,17 @@ async def test_a_refused_signature_is_a_failure_that_may_be_tried_again(peer: Pe
     assert isinstance(answer, Failure)
     assert (answer.status, answer.no_retry) == (401, False)
     assert "HTTP 401" in answer.error.decode()
+
+
+async def test_the_log_tells_of_a_refused_signature_and_of_nobody_there(peer: Peer) -> None:
+    peer.status, peer.headers = 401, {}
+    with capture_logs() as lines:
+        await _call(peer, KEY, kind="cloud")
+    assert [line["action"] for line in lines] == ["app.refuses"]
+    peer.url = "http://127.0.0.1:1/api/inngest?fnId=app-fn"
+    with capture_logs() as lines:
+        await _call(peer, KEY, kind="cloud")
+    assert [line["action"] for line in lines] == ["app.away"]
 
 
 # -- connections that end
