@@ -42,6 +42,8 @@ MAX_REST_SECONDS = 60.0
 """Longest pause before a port on which something else answers is tried again."""
 MAX_CONCURRENT = 16
 MAX_MESSAGE = 500
+UNNAMED = "an Inngest SDK"
+"""What an SDK is called that does not say which one it is."""
 
 PORTS = (80, 443, *range(3000, 3011), 4321, 5000, 5173, 8000, 8080, 8081, 8787, 8888, *range(8910, 8916))
 PATHS = ("/api/inngest", "/x/inngest", "/.netlify/functions/inngest", "/.redwood/functions/inngest")
@@ -252,6 +254,8 @@ def judge(url: str, response: HttpResponse) -> SyncResult:
     section 1.7).
     """
     status, sdk = response.status, response.headers.get("x-inngest-sdk", "")[:80]
+    if not sdk and response.headers.get("x-inngest-sdk-handled") == "true":
+        sdk = UNNAMED  # some say no more than that when they refuse, or before they can work at all
     body = _object(response.body)
     if status < 300:
         hidden = body.get("status")
@@ -262,7 +266,7 @@ def judge(url: str, response: HttpResponse) -> SyncResult:
     text = next((v for k in ("error", "message") if isinstance(v := body.get(k), str) and v), "")
     code = _code(status, str(body.get("code", "")), text, sdk=sdk)
     said = text[:MAX_MESSAGE] or f"it answered {response.status}"
-    hint = _HINTS.get(code)
+    hint = _KEYLESS if sdk == UNNAMED and code == "internal_server_error" else _HINTS.get(code)
     return SyncResult(url, code, f"{hint}: {said}" if hint else said, sdk)
 
 
@@ -297,6 +301,10 @@ _BY_TEXT = tuple(
         ),
         (r"branch env|missing branch|branch name", "missing_branch_env_name"),
     )
+)
+_KEYLESS = (
+    "an Inngest app that cannot work as it was started: for a dev server it needs INNGEST_DEV=1 (or this "
+    "server's address), for others INNGEST_SIGNING_KEY"
 )
 _HINTS = {
     "forbidden": "the app does not allow this request",

@@ -364,6 +364,27 @@ async def test_failures_have_a_code_and_a_message(
     assert message is None or result.message == message
 
 
+async def test_an_app_that_was_started_for_no_server_is_told_from_what_is_no_app(
+    ctx: Context, client: HttpClient, logs: Logs
+) -> None:
+    """As the TypeScript SDK 4 answers in its production mode without a signing key: without its name."""
+
+    async def refuse(request: web.Request) -> web.Response:
+        body = {"code": "internal_server_error"}
+        return web.json_response(body, status=500, headers={"x-inngest-sdk-handled": "true"})
+
+    app = web.Application()
+    app.router.add_put("/api/inngest", refuse)
+    server = TestServer(app)
+    await server.start_server()
+    discovering = AppSync(ctx, client, ports=[server.port or 0]).discover(every=0.01)
+    async with server, running(discovering):
+        await eventually(lambda: len(logs.of("sync.failed")) == 1)
+    [entry] = logs.of("sync.failed")
+    assert entry["code"] == "internal_server_error"
+    assert "INNGEST_DEV=1" in entry["error"]
+
+
 async def test_what_cannot_be_called_is_said_to(syncing: AppSync) -> None:
     result = await syncing.ping(f"http://127.0.0.1:{closed_port()}/api/inngest")
     assert result.code == "unreachable"
