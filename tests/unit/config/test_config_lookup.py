@@ -109,6 +109,14 @@ def test_a_named_file_that_is_missing_is_an_error_with_all_that_was_tried(tmp_pa
     assert refusal(tmp_path / "none.cue").endswith(f"(tried: {stem}.cue)")
 
 
+def test_a_place_that_cannot_be_looked_at_is_an_error(stems: tuple[Path, ...]) -> None:
+    unseen = stems[0].with_name("x" * 300)  # as in a directory that is closed to us
+    with pytest.raises(ConfigError, match=r"the configuration file .*x cannot be read: File name too long"):
+        load(unseen)
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load(None, {}, (unseen, *stems))
+
+
 def test_a_file_that_is_not_text_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "config.cue").write_bytes(b"log: level: \xff")
     assert refusal(tmp_path / "config.cue").endswith(
