@@ -146,7 +146,8 @@ class Console:
             attempt += f" of {failure.attempts}"
         error = f": {failure.error}" if failure.error else ""
         if failure.ended == RunStatus.CANCELLED:
-            self._line(_YELLOW, "cancelled", label)
+            reason = f": {failure.reason}" if failure.reason else ""
+            self._line(_YELLOW, "cancelled", f"{label}{reason}")
         elif failure.ended:
             self._line(_RED, "failed", f"{label}{attempt}, the run is over{error}")
         elif failure.due:

@@ -44,6 +44,7 @@ class Failure(Struct):
     due: int = 0
     at: int = 0  # ms, by the engine store's clock
     ended: str = ""
+    reason: str = ""  # for the end, where there is more to it than the error
 
 
 def failures(transition: Transition, committed: Committed, registry: RegistryCache) -> list[Failure]:
@@ -66,6 +67,7 @@ def failures(transition: Transition, committed: Committed, registry: RegistryCac
             else:
                 found.append(failure)
             failure.ended = entry.outcome
+            failure.reason = str((entry.info or {}).get("reason", ""))
     return found
 
 
@@ -131,6 +133,7 @@ class FailureLog:
             "attempt": failure.attempt,
             "attempts": failure.attempts,
             "error": failure.error,
+            "reason": failure.reason,
             "not_shown": self._silent,
         }
         self._silent = 0

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import SIGNING_KEY
 from environments import PROGRAMS, UnavailableError
 from harness import App, Run, Server, Stub, eventually
 
 NOBODY = r"event      py/nobody\\x9b31m  \w+  starts and ends nothing"
+SIGNING_KEY = "signkey-test-" + "5f3a" * 16
 RETRIES = ["--retry-interval", "1"]
 
 

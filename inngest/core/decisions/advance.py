@@ -64,6 +64,8 @@ from inngest.core.sdk.responses import (
 from inngest.core.timing.backoff import retry_delay
 
 _NULL = b"null"
+_LATE_START = "it had not begun within timeouts.start"
+_LATE_FINISH = "it had not ended within timeouts.finish"
 
 
 # -- before a call --
@@ -84,10 +86,10 @@ def begin(
         and not run.batch
         and at.now - max(run.created, run.starts) > fn.start_timeout
     ):
-        draft.end(RunStatus.CANCELLED)
+        draft.end(RunStatus.CANCELLED, reason=_LATE_START)
         return draft.done()
     if fn.finish_timeout and run.started and at.now - run.started > fn.finish_timeout:
-        draft.end(RunStatus.CANCELLED)
+        draft.end(RunStatus.CANCELLED, reason=_LATE_FINISH)
         return draft.done()
     if item.target and item.target in run.steps:
         # It has its result (from an attempt whose commit was not seen to succeed): only the
@@ -127,9 +129,9 @@ def expire(run: Run, fn: Function, item: Item, at: Moment) -> Transition:
             if not run.started:
                 # Not while the first call is under way: then the start item is leased and cannot be dropped.
                 dropped = draft.add(Drop(job=start_job(run.id)))
-                draft.end(RunStatus.CANCELLED, when=dropped)
+                draft.end(RunStatus.CANCELLED, reason=_LATE_START, when=dropped)
         case Kind.FINISH_TIMEOUT:
-            draft.end(RunStatus.CANCELLED)
+            draft.end(RunStatus.CANCELLED, reason=_LATE_FINISH)
         case _:
             raise ValueError(f"{item.kind} is not a timer of a run")
     return draft.done()

@@ -85,6 +85,7 @@ class Draft:
         output: bytes | None = None,
         error: bytes | None = None,
         shown: bytes | None = None,
+        reason: str = "",
         when: int = -1,
     ) -> None:
         self.effects += end(
@@ -95,6 +96,7 @@ class Draft:
             output=output,
             error=error,
             shown=shown,
+            reason=reason,
             place=len(self.effects),
             when=when,
         )

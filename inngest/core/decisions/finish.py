@@ -27,6 +27,7 @@ def end(
     output: bytes | None = None,
     error: bytes | None = None,
     shown: bytes | None = None,
+    reason: str = "",
     place: int,
     when: int = -1,
 ) -> list[Effect]:
@@ -38,6 +39,7 @@ def end(
         new_id: makes the ids of the events and of the history.
         output: JSON of the return value, for COMPLETED.
         error: JSON of the error object, for FAILED.
+        reason: why it is cancelled, for people, where the server decides that by itself.
         shown: JSON of what people see as the run's output in place of the error: what the SDK has sent.
 
     """
@@ -49,6 +51,7 @@ def end(
         at=now,
         outcome=status.value,
         value=shown or (error if error is not None else output),
+        info={"reason": reason} if reason else None,
     )
     effects: list[Effect] = [EndRun(status=status, when=when), Record(entry=entry, when=place)]
     told = finished(run, now, new_id, output=output, error=error, status=status)

@@ -19,7 +19,7 @@ class What(StrEnum):
     SCHEDULED = "run.scheduled"
     SKIPPED = "run.skipped"  # info: as scheduled, and reason, existing
     STARTED = "run.started"
-    ENDED = "run.ended"  # status, value: output or error
+    ENDED = "run.ended"  # status, value: output or error; info: reason
     ATTEMPT = "step.attempt"  # one call: step "" for the function's own code; info: type, input, status
     WAITING = "step.waiting"  # a sleep, wait, invoke or signal began; info says for what, until when
     RESUMED = "step.resumed"  # it is over; info.timed_out, info.event, info.run

@@ -83,6 +83,9 @@ def test_the_last_attempt_and_the_end_of_its_run_are_one_line(registry: Registry
 def test_a_cancelled_run_is_told(registry: RegistryCache) -> None:
     (line,) = _told(FailureLog(registry), _record(What.ENDED, RunStatus.CANCELLED, value=None))
     assert line == WHO | {"log_level": "warning", "action": "run.cancelled"}
+    late = {"reason": "it had not ended within timeouts.finish"}
+    (line,) = _told(FailureLog(registry), _record(What.ENDED, RunStatus.CANCELLED, value=None, info=late))
+    assert line == WHO | {"log_level": "warning", "action": "run.cancelled", **late}
 
 
 def test_a_function_that_nobody_knows_any_more_has_its_id(registry: RegistryCache) -> None:
