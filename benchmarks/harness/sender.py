@@ -62,7 +62,7 @@ class _Posting:
         ).encode()
         self._next = 0
         self._answered = 0
-        self._idle: list[_Client] = []
+        self._idle: deque[_Client] = deque()  # in turn: a server lets go of those that say nothing
         self._late: deque[int] = deque()
         self._clients: list[_Client] = []
         self._started = 0
@@ -74,7 +74,7 @@ class _Posting:
             self._clients.append(client)
         self._started = time.monotonic_ns()
         if self._load.pace:
-            self._idle = list(self._clients)
+            self._idle.extend(self._clients)
             self._pacing = asyncio.create_task(self._pace())
         else:
             for client in self._clients:
@@ -88,7 +88,7 @@ class _Posting:
             if ahead > 0:
                 await asyncio.sleep(ahead)
             if self._idle:
-                self._idle.pop().send(self._request(due))
+                self._idle.popleft().send(self._request(due))
             else:
                 self._late.append(due)
 

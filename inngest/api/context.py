@@ -71,6 +71,10 @@ def _nobody(_: web.Request) -> bool:
     return False
 
 
+def _no_error(_: str) -> str:
+    return ""
+
+
 @dataclass
 class ApiContext:
     """The backing systems, time, identity and keys of the server, and what it does for the APIs.
@@ -79,7 +83,8 @@ class ApiContext:
     ``session`` tells whether a request comes from somebody who is logged in, who then needs no signing key.
     ``workers`` lists the connected workers as GraphQL shows them. ``lease`` is how much longer (ms) an item
     belongs to its executor once its application has reported progress. ``observe`` is told of each transition
-    that was committed.
+    that was committed. ``app_error`` says what keeps the app at a URL from answering, as far as this process
+    has seen.
     """
 
     engine: EngineStore
@@ -99,6 +104,7 @@ class ApiContext:
     session: Callable[[web.Request], bool] = _nobody
     lease: int = LEASE
     observe: Callable[[Transition, Committed], None] | None = None
+    app_error: Callable[[str], str] = _no_error
 
     async def commit(self, transitions: Sequence[Transition]) -> list[Committed]:
         """As of `EngineStore.commit`, telling ``observe`` of each."""

@@ -45,9 +45,12 @@ class DevApi:
         ]
 
     def public_routes(self) -> list[web.RouteDef]:
-        return [
-            web.get("/dev", self.describe),
-        ]
+        routes = [web.get("/dev", self.describe)]
+        return [*routes, web.get("/", self.greet)] if self._ctx.dev else routes
+
+    async def greet(self, request: web.Request) -> web.Response:
+        """Tools look here whether a development server is up."""
+        return answer({"message": "Inngest dev server: send events to /e/KEY", "version": self._ctx.version})
 
     async def describe(self, request: web.Request) -> web.Response:
         """By a 404 the SDKs know that this is no development server."""

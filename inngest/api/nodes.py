@@ -48,6 +48,7 @@ class Nodes:
     def app(self, app: App) -> Node:
         functions = [fn for fn in self._ctx.registry.functions.values() if fn.app_id == app.id]
         live = sorted((fn for fn in functions if not fn.archived), key=lambda fn: fn.slug)
+        error = app.error or ("" if app.archived else self._ctx.app_error(app.url))
         return {
             "id": app.id,
             "externalID": app.name,
@@ -59,8 +60,8 @@ class Nodes:
             "framework": app.framework or None,
             "appVersion": app.version or None,
             "checksum": app.checksum or None,
-            "error": app.error or None,
-            "connected": not app.error and not app.archived,
+            "error": error or None,
+            "connected": not error and not app.archived,
             "autodiscovered": False,
             "functionCount": len(live),
             "functions": lambda _: [self.function(fn) for fn in live],

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from inngest.api.answers import ApiError
 from inngest.api.bodies import read_body
+from inngest.api.succession import others_at, succeed
 from inngest.core.errors import StoreUnavailable
 from inngest.core.model.functions import App, Function
 from inngest.core.sdk.registration import InvalidRegistration, Registration, parse_registration
@@ -56,7 +57,8 @@ def server_kind(dev: bool) -> str:
 
 async def register(ctx: RegisterContext, registration: Registration) -> Outcome:
     """Make a registration the state of its app, in one write: its functions replace those the app had.
-    Schedules are derived from that by the runners.
+    Schedules are derived from that by the runners. Another app at its URL loses its place: see
+    `succession`.
 
     What is registered already is not written again. A function stays paused; its version grows when it
     changes.
@@ -71,9 +73,15 @@ async def register(ctx: RegisterContext, registration: Registration) -> Outcome:
     live = {fn.id: fn for fn in former if not fn.archived}
     modified = before != replace(registration.app, synced=before.synced if before else 0) or live != present
     app = before
-    if app is None or modified:
-        app = replace(registration.app, synced=ctx.clock())
+    others = others_at(known, registration.app)
+    if app is None or modified or any(each.synced >= app.synced for each in others):
+        modified = True
+        # Clocks differ: who comes later has the later time.
+        app = replace(registration.app, synced=max(ctx.clock(), *(each.synced + 1 for each in others), 0))
         await ctx.engine.put_app(app, functions)
+        await succeed(ctx, app)
+    elif others:
+        await succeed(ctx, app)
     sync_id = str(uuid5(UUID(app.id), ctx.new_id()))
     return Outcome(app=app, functions=functions, modified=modified, sync_id=sync_id)
 
@@ -90,10 +98,20 @@ class RegisterApi:
     """The registration endpoint. Every answer is JSON, and has its status in the body, where TypeScript SDKs
     look for it.
 
-    ``registered`` is told of each application that came with something new, and how many functions it has.
+    Args:
+        ctx: the server.
+        registered: told of each application that came with something new, and how many functions it has.
+        alive: told of each one that has registered, which therefore runs.
     """
 
-    def __init__(self, ctx: RegisterContext, registered: Callable[[App, int], None] | None = None) -> None:
+    def __init__(
+        self,
+        ctx: RegisterContext,
+        registered: Callable[[App, int], None] | None = None,
+        *,
+        alive: Callable[[App], None] | None = None,
+    ) -> None:
+        self._alive = alive
         self._ctx = ctx
         self._registered = registered
 
@@ -125,6 +143,8 @@ class RegisterApi:
             log.error("registration cannot be stored", action="app.register", error=str(error))
             return self._error(503, "the server's store does not answer: try again")
         app = outcome.app
+        if self._alive is not None:
+            self._alive(app)
         tell = log.info if outcome.modified else log.debug
         tell(
             "app registered",

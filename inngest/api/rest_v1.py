@@ -168,11 +168,21 @@ class RestV1:
         return self._enveloped(cancellation_view(cancellation))
 
     def _function(self, app: str, function: str) -> Function:
-        """By the app's name or UUID, and the function's id with or without the app's in front."""
+        """By the app's name or UUID, and the function's UUID, or its id with or without the app's in front.
+
+        One that is removed has its runs still.
+        """
         registry = self._ctx.registry
         for slug in (f"{app}-{function}", function):
             fn = registry.by_slug(slug)
             if fn is not None and app in {fn.app, fn.app_id}:
+                return fn
+        for fn in registry.functions.values():
+            if app in {fn.app, fn.app_id} and function in {
+                fn.slug,
+                fn.id,
+                fn.slug.removeprefix(f"{fn.app}-"),
+            }:
                 return fn
         raise ApiError(404, "function not found")
 

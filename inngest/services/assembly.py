@@ -276,7 +276,7 @@ class _Process:
     def _register_api(self) -> RegisterApi:
         console = self._console
         tell = guarded("console.registered", console.registered) if console is not None else None
-        return RegisterApi(self._runtime, tell)
+        return RegisterApi(self._runtime, tell, alive=self._sync.registered)
 
     def _event_api(self) -> EventApi:
         settings, runtime = self._settings, self._runtime
@@ -314,6 +314,7 @@ class _Process:
                 "poll_interval": self._settings.poll_seconds,
             },
             sync_app=self._sync.ping,
+            app_error=self._sync.error_of,
             observe=self._observer(),
         )
 

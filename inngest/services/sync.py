@@ -84,13 +84,38 @@ class AppSync:
         self._ports = default_ports() if ports is None else tuple(dict.fromkeys(ports))
         self._slots = asyncio.Semaphore(MAX_CONCURRENT)
         self._failing: dict[str, str] = {}  # normalised URL -> the error that was logged
+        self._errors: dict[str, str] = {}  # normalised URL of a registered app -> why it did not answer
         self._resting: dict[int, tuple[float, float]] = {}  # port -> until when, and how long that pause is
+
+    def error_of(self, url: str) -> str:
+        """What the last ping of the app that is registered at this URL came to; empty if it went well, if the
+        app has registered since, or if there was none.
+        """
+        return self._errors.get(normalise_url(url), "")
+
+    def registered(self, app: App) -> None:
+        """It has registered, and so it runs."""
+        self._errors.pop(normalise_url(app.url), None)
 
     async def ping(self, url: str, *, seconds: float = PING_SECONDS) -> SyncResult:
         """Ask the application at ``url`` to register, and see whether it did.
 
         Raises `StoreUnavailable` if it cannot be seen.
         """
+        result = await self._ping(url, seconds)
+        key = normalise_url(url)
+        if result.ok:
+            self._errors.pop(key, None)
+        else:
+            apps = await self._apps()
+            known = {normalise_url(app.url) for app in apps if not app.archived}
+            if key in known:
+                self._errors[key] = result.message
+            for gone in self._errors.keys() - known:
+                del self._errors[gone]
+        return result
+
+    async def _ping(self, url: str, seconds: float) -> SyncResult:
         keys = self._ctx.signing_keys
         if not keys and not self._ctx.dev:
             return SyncResult(url, "missing_server_signing_key", NO_SIGNING_KEY)

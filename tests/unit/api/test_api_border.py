@@ -14,7 +14,7 @@ from inngest.core.sdk.signing import hashed_key
 
 KEY = "signkey-test-" + "ab" * 32
 UNKNOWN = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
-PUBLIC = {("GET", "/dev")}
+PUBLIC = {("GET", "/dev"), ("GET", "/")}
 
 Make = Callable[..., Awaitable[World]]
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 from collections.abc import AsyncIterator, Sequence
@@ -17,10 +18,12 @@ from served import client_of
 
 from inngest.api.register import RegisterApi, register
 from inngest.backends.memory.engine import MemoryEngineStore
+from inngest.core.decisions.moment import Moment
+from inngest.core.decisions.schedule import schedule
 from inngest.core.errors import StoreUnavailable
 from inngest.core.model.functions import App, Function
 from inngest.core.model.ids import UlidFactory, app_uuid, function_uuid
-from inngest.core.model.runs import Item
+from inngest.core.model.runs import Item, Kind
 from inngest.core.sdk.registration import parse_registration
 from inngest.core.sdk.signing import hashed_key
 from inngest.ports.engine import Registered
@@ -68,7 +71,8 @@ class Context:
         """The cron items that are queued, as a runner has derived them from what is registered."""
         await self.runtime.registry.refresh()
         await self.runner._derive()
-        return [entry.item for entry in self.engine._state.entries.values()]
+        items = [entry.item for entry in self.engine._state.entries.values()]
+        return [item for item in items if item.kind is Kind.CRON]
 
     async def crons(self) -> list[str]:
         """The functions they belong to, by slug."""
@@ -151,6 +155,69 @@ async def test_an_app_moves_to_a_new_url(ctx: Context) -> None:
     assert (await register(ctx, moved)).modified
     apps = (await ctx.engine.registry()).apps
     assert [app.url for app in apps.values()] == ["http://10.0.0.7:3000/api/inngest"]
+
+
+async def _live(ctx: Context) -> tuple[list[str], list[str]]:
+    known = await ctx.engine.registry()
+    return (
+        [app.name for app in known.apps.values() if not app.archived],
+        sorted(f"{fn.app}-{fn.slug}" for fn in known.functions.values() if not fn.archived),
+    )
+
+
+async def _runs(ctx: Context, app: str, slug: str) -> int:
+    return len((await ctx.engine.runs(function_uuid(app, slug), 0, ctx.now + 60_000, "", 10)).found)
+
+
+async def _start(ctx: Context, app: str, slug: str) -> None:
+    known = await ctx.engine.registry()
+    event = builders.event("app/x", b"{}", ctx.new_id(), at=ctx.now)
+    moment = Moment(now=ctx.now, new_id=ctx.new_id)
+    await ctx.engine.commit([schedule(known.functions[function_uuid(app, slug)], event, moment)])
+
+
+async def test_an_app_under_a_new_id_takes_the_place_at_its_url(ctx: Context) -> None:
+    await sync(ctx, fn("a", "0 * * * *"), fn("b"))
+    elsewhere = parse_registration(body(fn("c"), appName="other", url="http://127.0.0.1:3001/api/inngest"))
+    await register(ctx, elsewhere)
+    await _start(ctx, "app", "a")
+    await _start(ctx, "other", "c")
+    ctx.now += 1000
+    renamed = parse_registration(body(fn("a"), appName="new", url="http://localhost:3000/api/inngest"))
+    assert (await register(ctx, renamed)).modified
+    assert await _live(ctx) == (["other", "new"], ["new-a", "other-c"])
+    assert await ctx.crons() == []
+    orders = await ctx.engine.cancellations()
+    assert [order.fn for order in orders] == [function_uuid("app", "a")], "only where there are runs"
+    await builders.work_off(ctx.runner)
+    assert (await _runs(ctx, "app", "a"), await _runs(ctx, "other", "c")) == (0, 1)
+    assert not (await register(ctx, renamed)).modified
+    assert len(await ctx.engine.cancellations()) == 1
+
+    back = parse_registration(body(fn("a")))
+    assert (await register(ctx, back)).modified
+    assert await _live(ctx) == (["app", "other"], ["app-a", "other-c"])
+
+
+async def test_of_two_apps_that_register_at_one_url_at_once_the_later_one_stays(ctx: Context) -> None:
+    first, second = (parse_registration(body(fn("a"), appName=name)) for name in ("one", "two"))
+    await asyncio.gather(register(ctx, first), register(ctx, second))
+    assert len((await _live(ctx))[0]) == 1
+
+
+async def test_a_clock_that_is_behind_changes_nothing_of_who_comes_later(ctx: Context) -> None:
+    await register(ctx, parse_registration(body(fn("a"), appName="one")))
+    ctx.now -= 3_600_000
+    await register(ctx, parse_registration(body(fn("a"), appName="two")))
+    assert (await _live(ctx))[0] == ["two"]
+
+
+async def test_a_succession_that_was_cut_short_is_ended_by_the_next_registration(ctx: Context) -> None:
+    old, new = (parse_registration(body(fn("a"), appName=name)) for name in ("one", "two"))
+    for synced, each in enumerate([old, new], start=1):
+        await ctx.engine.put_app(msgspec.structs.replace(each.app, synced=synced), each.functions)
+    assert not (await register(ctx, new)).modified
+    assert (await _live(ctx))[0] == ["two"]
 
 
 async def test_an_app_with_an_error_is_written_again(ctx: Context) -> None:

@@ -234,6 +234,20 @@ async def test_a_bulk_cancellation_takes_what_matches_in_its_window(world: World
     assert (await world.ask("DELETE", f"/v1/cancellations/{shown['id']}"))[0] == 404
 
 
+@pytest.mark.parametrize("name", ["order", "shop-order", ORDER.id])
+async def test_bulk_cancellation_knows_removed_functions_whose_runs_go_on(world: World, name: str) -> None:
+    run = await world.start()
+    await world.engine.put_app(APP, [])
+    await world.registry.refresh()
+    asked = {"app_id": "shop", "function_id": name, "started_before": rfc3339(world.now)}
+    world.now += 1000
+    assert (await world.ask("POST", "/v1/cancellations", asked))[0] == 200
+    await world.work_off()
+    record = await world.data.run(run)
+    assert record is not None
+    assert record.status is RunStatus.CANCELLED
+
+
 @pytest.mark.parametrize(
     ("changes", "status", "message"),
     [

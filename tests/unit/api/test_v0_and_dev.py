@@ -60,6 +60,7 @@ async def test_the_development_server_tells_what_it_is(world: World) -> None:
     assert [fn["slug"] for fn in body["functions"]] == ["shop-order"]
     assert [handler["appName"] for handler in body["handlers"]] == ["shop"]
     assert body["isMissingSigningKey"] is True
+    assert (await world.ask("GET", "/"))[0] == 200, "where tools look whether it is up"
 
 
 async def test_a_foreign_page_learns_that_it_is_there_and_no_more(world: World) -> None:
@@ -71,6 +72,15 @@ async def test_a_foreign_page_learns_that_it_is_there_and_no_more(world: World) 
 async def test_another_server_is_no_development_server(world: World) -> None:
     world.ctx.dev = False
     assert (await world.ask("GET", "/dev"))[0] == 404
+
+
+async def test_what_keeps_an_app_from_answering_is_shown(world: World) -> None:
+    problems = {APP.url: "connection refused"}
+    world.ctx.app_error = lambda url: problems.get(url, "")
+    asked = "{ apps { error connected } }"
+    assert await world.query(asked) == {"apps": [{"error": "connection refused", "connected": False}]}
+    problems.clear()
+    assert await world.query(asked) == {"apps": [{"error": None, "connected": True}]}
 
 
 async def test_an_app_is_removed_by_its_url_and_its_schedules_stop(world: World) -> None:

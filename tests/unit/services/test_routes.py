@@ -28,14 +28,19 @@ class Asks(StrEnum):
     EVENT_KEY = "an event key, in the path"
     SIGNING_KEY = "a signing key"
     TOKEN = "the token of the numbers, if there is one"
-    DEV = "a signing key; there is none but in development"
+    DEV = "a signing key; it is there in development only"
+    DEV_NOTHING = "nothing; it is there in development only"
 
+
+NOTHING = {Asks.NOTHING, Asks.DEV_NOTHING}
+DEV = {Asks.DEV, Asks.DEV_NOTHING}
 
 TABLE: dict[str, Asks] = {
     "GET /health": Asks.NOTHING,
     "GET /health/live": Asks.NOTHING,
     "GET /health/ready": Asks.NOTHING,
     "GET /metrics": Asks.TOKEN,
+    "GET /": Asks.DEV_NOTHING,
     "GET /dev": Asks.NOTHING,
     "POST /dev/traces": Asks.SIGNING_KEY,
     "POST /v0/telemetry": Asks.SIGNING_KEY,
@@ -145,7 +150,7 @@ async def test_what_each_route_demands(mode: str) -> None:
         (listener,) = listeners
         routes = routes_of(listener)
         assert len(routes) == len(set(routes))
-        assert set(routes) == {route for route, asks in TABLE.items() if settings.dev or asks is not Asks.DEV}
+        assert set(routes) == {route for route, asks in TABLE.items() if settings.dev or asks not in DEV}
         async with session_with(listener) as session:
             ask = Asker(session)
             for route in routes:
@@ -153,13 +158,13 @@ async def test_what_each_route_demands(mode: str) -> None:
                 if mode == "dev":
                     assert await ask.refused(route) == (route in {"POST /e/", "POST /e"}), route
                     continue
-                closed = asks is not Asks.NOTHING
+                closed = asks not in NOTHING
                 for wrong in ("", "wrong", EVENT, EVENT + "x", SIGNING[:-1]):
                     assert await ask.refused(route, bearer=wrong) == closed, (route, wrong)
                 signing = await ask.refused(route, bearer=SIGNING)
                 assert signing == (asks in {Asks.EVENT_KEY, Asks.TOKEN}), route
                 token = await ask.refused(route, bearer=TOKEN)
-                assert token == (asks not in {Asks.NOTHING, Asks.TOKEN}), route
+                assert token == (asks not in {*NOTHING, Asks.TOKEN}), route
                 if "{key}" in route:
                     assert not await ask.refused(route, key=EVENT)
                     assert await ask.refused(route, key=SIGNING)

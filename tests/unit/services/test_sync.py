@@ -433,11 +433,31 @@ async def test_registered_apps_are_asked_again(
         await eventually(lambda: len(app.pings) > 5)
         live = [fn for fn in (await ctx.engine.registry()).functions.values() if not fn.archived]
         assert len(live) == 1
+        assert syncing.error_of(app.url) == ""
         await app.stop()
         await eventually(lambda: len(logs.of("sync.failed")) == 1)
+        assert syncing.error_of(app.url) == logs.of("sync.failed")[0]["error"] != ""
         await app.start()
         await eventually(lambda: len(logs.of("sync.recovered")) == 1)
     assert len(logs.of("sync.failed")) == 1
+    assert syncing.error_of(app.url) == ""
+
+
+async def test_only_of_registered_apps_errors_are_kept(
+    ctx: Context, syncing: AppSync, add_app: AddApp
+) -> None:
+    app = await add_app("ts3")
+    await app.stop()
+    assert not (await syncing.ping(app.url)).ok
+    assert syncing.error_of(app.url) == ""
+    await app.start()
+    assert (await syncing.ping(app.url)).ok
+    await app.stop()
+    error = (await syncing.ping(app.url)).message
+    assert syncing.error_of(app.url) == error != ""
+    [known] = (await ctx.engine.registry()).apps.values()
+    syncing.registered(known)
+    assert syncing.error_of(app.url) == ""
 
 
 async def test_a_store_that_is_down_stops_no_loop(
