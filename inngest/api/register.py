@@ -17,8 +17,9 @@ from inngest.api.bodies import read_body
 from inngest.api.succession import others_at, succeed
 from inngest.core.errors import StoreUnavailable
 from inngest.core.model.functions import App, Function
+from inngest.core.sdk.keyring import fingerprint
 from inngest.core.sdk.registration import InvalidRegistration, Registration, parse_registration
-from inngest.core.sdk.signing import bearer_matches
+from inngest.core.sdk.signing import bearer_key
 from inngest.ports.engine import EngineStore
 
 log = structlog.get_logger("inngest.register")
@@ -138,6 +139,9 @@ class RegisterApi:
             )
             return self._error(400, str(error), code=error.code)
         try:
+            key = bearer_key(request.headers.get("Authorization"), self._ctx.signing_keys)
+            if key is not None:
+                registration.app = replace(registration.app, signed_by=fingerprint(key))
             outcome = await register(self._ctx, registration)
         except StoreUnavailable as error:
             log.error("registration cannot be stored", action="app.register", error=str(error))
@@ -166,7 +170,7 @@ class RegisterApi:
         keys = self._ctx.signing_keys
         if not keys and not self._ctx.dev:
             return self._error(401, NO_SIGNING_KEY, code="missing_server_signing_key")
-        if bearer_matches(request.headers.get("Authorization"), keys):
+        if not keys or bearer_key(request.headers.get("Authorization"), keys) is not None:
             return None
         log.warning("registration not authenticated", action="app.refused", app=_sender(request))
         message = "Authentication failed: the app's signing key is not this server's"

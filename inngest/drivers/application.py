@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from inngest.core.json.jcs import InvalidJson, canonicalise
 from inngest.core.model.functions import Function
 from inngest.core.model.runs import Item, Run
 from inngest.core.policy import CALL_SECONDS
 from inngest.core.sdk.calls import call_request
+from inngest.core.sdk.keyring import Keyring
 from inngest.core.sdk.responses import Answer, failure, read
 from inngest.core.sdk.signing import sign
 from inngest.core.sdk.traces import span_id, trace_id
-from inngest.drivers.http import AnswerLost, HttpClient, HttpError, HttpTooLarge
+from inngest.drivers.http import AnswerLost, HttpClient, HttpError, HttpResponse, HttpTooLarge
 from inngest.drivers.presence import Presence
+
+UNAUTHORIZED = 401
+
+
+def _unknown(_: str) -> str:
+    return ""
 
 
 class HttpDriver:
@@ -23,7 +30,8 @@ class HttpDriver:
         client: to be shared with nobody who closes it.
         clock: Unix epoch milliseconds, as the engine store has them.
         new_id: makes the ids of requests.
-        signing_keys: the first one signs.
+        keys: by which calls are signed, if there are any.
+        registered: tells the fingerprint of the key that an app registered with, empty if that is unknown.
         kind: ``dev`` or ``cloud``, which applications compare with their own mode.
         timeout: seconds for one call.
     """
@@ -34,14 +42,16 @@ class HttpDriver:
         *,
         clock: Callable[[], int],
         new_id: Callable[[], str],
-        signing_keys: Sequence[str] = (),
+        keys: Keyring | None = None,
+        registered: Callable[[str], str] = _unknown,
         kind: str = "dev",
         timeout: float = CALL_SECONDS,
     ) -> None:
         self._client = client
         self._clock = clock
         self._new_id = new_id
-        self._key = signing_keys[0] if signing_keys else ""
+        self._keys = keys if keys is not None and keys.keys else None
+        self._registered = registered
         self._kind = kind
         self._timeout = timeout
         self._presence = Presence()
@@ -61,24 +71,45 @@ class HttpDriver:
             ("X-Inngest-Step-ID", request.step),
             ("traceparent", _traceparent(run.id, request_id)),
         ]
-        if self._key:
-            try:
-                body = canonicalise(body)
-            except InvalidJson as error:  # what was stored by another release, or damaged
-                return failure(f"The run's state cannot be signed: {error}", no_retry=True)
-            headers.append(("X-Inngest-Signature", sign(body, self._key, self._clock() // 1000)))
         try:
-            response = await self._client.request("POST", request.url, headers, body, timeout=self._timeout)
+            if self._keys is None:
+                response = await self._send(request.url, headers, body)
+            else:
+                try:
+                    body = canonicalise(body)
+                except InvalidJson as error:  # what was stored by another release, or damaged
+                    return failure(f"The run's state cannot be signed: {error}", no_retry=True)
+                response = await self._send_signed(self._keys, fn.app_id, request.url, headers, body)
         except AnswerLost as error:
             return failure(f"{error}; the step may have run")
         except HttpError as error:
             self._presence.failed(fn, error)
             return failure(str(error), no_retry=isinstance(error, HttpTooLarge))
-        if response.status == 401 and self._key:
+        if response.status == UNAUTHORIZED and self._keys is not None:
             self._presence.refused(fn)
         elif self._presence.troubled:
             self._presence.answered(fn)
         return read(response.status, response.headers, response.body, self._clock())
+
+    async def _send(self, url: str, headers: list[tuple[str, str]], body: bytes) -> HttpResponse:
+        return await self._client.request("POST", url, headers, body, timeout=self._timeout)
+
+    async def _send_signed(
+        self, keys: Keyring, app: str, url: str, headers: list[tuple[str, str]], body: bytes
+    ) -> HttpResponse:
+        """Raises as the client does. An application that refuses a key has not begun (see `keyring`)."""
+        registered = self._registered(app)
+        refused: HttpResponse | None = None
+        for key in keys.order(app, registered):
+            signature = ("X-Inngest-Signature", sign(body, key, self._clock() // 1000))
+            response = await self._send(url, [*headers, signature], body)
+            if response.status != UNAUTHORIZED:
+                if refused is not None:
+                    keys.learn(app, registered, key)
+                return response
+            refused = refused or response
+        assert refused is not None
+        return refused
 
     async def close(self) -> None:
         await self._client.close()

@@ -25,6 +25,7 @@ from inngest.backends.sqlite.journal import Journal
 from inngest.backends.sqlite.stream import SqliteEventStream
 from inngest.core.model.transition import Committed, Transition
 from inngest.core.policy import ANSWER_BYTES, BODIES_BYTES, MAX_BODY, Policy
+from inngest.core.sdk.keyring import Keyring
 from inngest.drivers.application import HttpDriver
 from inngest.drivers.gateway import HttpGateway
 from inngest.drivers.http import HttpClient
@@ -368,7 +369,8 @@ class _Process:
             client,
             clock=runtime.clock,
             new_id=runtime.new_id,
-            signing_keys=settings.signing_keys,
+            keys=Keyring(settings.signing_keys),
+            registered=runtime.registry.signed_by,
             kind=runtime.kind,
             timeout=settings.call_timeout_seconds,
         )

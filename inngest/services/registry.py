@@ -78,6 +78,11 @@ class RegistryCache:
         fn = self._slugs.get(slug) or self.functions.get(slug)
         return fn if fn is not None and not fn.archived else None
 
+    def signed_by(self, app: str) -> str:
+        """The fingerprint of the key that an app registered with; empty if it is unknown."""
+        found = self.apps.get(app)
+        return found.signed_by if found is not None else ""
+
     def triggered(self, event: Event) -> tuple[list[str], list[Function]]:
         """The trigger names that both an event and functions have, and these functions; expressions are not
         looked at.

@@ -23,6 +23,7 @@ from inngest.core.errors import StoreUnavailable
 from inngest.core.json.border import UNREADABLE
 from inngest.core.json.jcs import canonical
 from inngest.core.model.functions import App
+from inngest.core.sdk.keyring import Keyring
 from inngest.core.sdk.registration import normalise_url
 from inngest.core.sdk.signing import sign
 from inngest.drivers.http import HttpClient, HttpError, HttpResponse, Redirects, UnsupportedUrl
@@ -121,8 +122,22 @@ class AppSync:
             return SyncResult(url, "missing_server_signing_key", NO_SIGNING_KEY)
         body = canonical({"url": url})
         headers = {"Content-Type": "application/json", SERVER_KIND: server_kind(self._ctx.dev)}
-        if keys:
-            headers["X-Inngest-Signature"] = sign(body, keys[0], self._ctx.clock() // 1000)
+        if not keys:
+            return await self._ask(url, headers, body, seconds)
+        ring = Keyring(keys)
+        wanted = normalise_url(url)
+        apps = [app for app in await self._apps() if not app.archived and normalise_url(app.url) == wanted]
+        order = ring.order(apps[0].id, apps[0].signed_by) if apps else ring.keys
+        results = []
+        for key in order:
+            signature = sign(body, key, self._ctx.clock() // 1000)
+            result = await self._ask(url, {**headers, "X-Inngest-Signature": signature}, body, seconds)
+            if result.code != "unauthorized":
+                return result
+            results.append(result)
+        return results[0]
+
+    async def _ask(self, url: str, headers: dict[str, str], body: bytes, seconds: float) -> SyncResult:
         async with self._slots:
             before = await self._ctx.engine.registry()
             try:

@@ -122,7 +122,9 @@ class Function(Struct, dict=True, omit_defaults=True):
 
 
 class App(Struct, omit_defaults=True):
-    """An application: one registered URL with its functions."""
+    """An application: one registered URL with its functions. ``signed_by`` is the fingerprint (see `keyring`)
+    of the signing key that it registered with.
+    """
 
     id: str
     name: str
@@ -135,3 +137,4 @@ class App(Struct, omit_defaults=True):
     synced: int = 0
     error: str = ""
     archived: bool = False
+    signed_by: str = ""

@@ -74,17 +74,21 @@ def bearer_matches(authorization_header: str | None, keys: Sequence[str]) -> boo
     Without keys everything is let in. The time taken tells nothing about how much of a token was right.
     Raises ValueError if one of ``keys`` is not hex.
     """
-    if not keys:
-        return True
+    return not keys or bearer_key(authorization_header, keys) is not None
+
+
+def bearer_key(authorization_header: str | None, keys: Sequence[str]) -> str | None:
+    """Which one of ``keys`` an ``Authorization`` header carries, if any; as of `bearer_matches`."""
     match = _BEARER(authorization_header or "")
     if match is None:
-        return False
+        return None
     token = normalise_key(match[1])
-    matches = False
+    found = None
     for key in keys:
         for accepted in (normalise_key(key), normalise_key(hashed_key(key))):
-            matches |= hmac.compare_digest(token, accepted)
-    return matches
+            if hmac.compare_digest(token, accepted):
+                found = key
+    return found
 
 
 def _signature(body: bytes, key: str, timestamp: str) -> str:

@@ -18,6 +18,7 @@ from inngest.core.json.jcs import canonicalise
 from inngest.core.model.functions import Function, Trigger
 from inngest.core.model.ids import app_uuid, function_uuid
 from inngest.core.model.runs import Item, Kind, Partition, Run
+from inngest.core.sdk.keyring import Keyring, fingerprint
 from inngest.core.sdk.responses import Failure, Returned
 from inngest.core.sdk.signing import verify
 from inngest.drivers.application import HttpDriver
@@ -35,9 +36,14 @@ class Peer:
         self.url = ""
         self.status = 200
         self.headers = {"X-Inngest-SDK": "inngest-js:v4.24.0"}
+        self.keys: list[str] = []
 
     async def handle(self, request: web.Request) -> web.Response:
-        self.seen.append((request, await request.read()))
+        body = await request.read()
+        self.seen.append((request, body))
+        signature = request.headers.get("X-Inngest-Signature")
+        if self.keys and not verify(body, signature, self.keys, NOW // 1000):
+            return web.Response(status=401, body=b'{"message":"Unauthorized"}')
         return web.Response(status=self.status, body=b"1", headers=self.headers)
 
 
@@ -56,7 +62,13 @@ class Named(Protocol):
 
 
 async def _call(
-    peer: Named, *keys: str, kind: str = "dev", target: str = "", client: HttpClient | None = None
+    peer: Named,
+    *keys: str,
+    kind: str = "dev",
+    target: str = "",
+    client: HttpClient | None = None,
+    ring: Keyring | None = None,
+    registered: str = "",
 ) -> object:
     fn = Function(
         id=function_uuid("app", "app-fn"),
@@ -92,7 +104,14 @@ async def _call(
         epoch=3,
     )
     used = client or HttpClient()
-    driver = HttpDriver(used, clock=lambda: NOW, new_id=lambda: REQUEST, signing_keys=keys, kind=kind)
+    driver = HttpDriver(
+        used,
+        clock=lambda: NOW,
+        new_id=lambda: REQUEST,
+        keys=ring or Keyring(keys),
+        registered=lambda app: registered if app == app_uuid("app") else "",
+        kind=kind,
+    )
     try:
         return await driver.call(run, fn, item)
     finally:
@@ -151,6 +170,33 @@ async def test_the_log_tells_of_a_refused_signature_and_of_nobody_there(peer: Pe
     with capture_logs() as lines:
         await _call(peer, KEY, kind="cloud")
     assert [line["action"] for line in lines] == ["app.away"]
+
+
+async def test_a_call_is_signed_by_the_key_that_the_app_registered_with(peer: Peer) -> None:
+    peer.keys = [OLD]
+    assert await _call(peer, KEY, OLD, registered=fingerprint(OLD)) == Returned(output=b"1")
+    assert len(peer.seen) == 1
+
+
+async def test_an_app_that_has_another_key_by_now_is_called_by_that_one(peer: Peer) -> None:
+    ring = Keyring([KEY, OLD])
+    for keys, calls in [([OLD], 2), ([OLD], 1), ([KEY], 2), ([KEY], 1), ([OLD, KEY], 1)]:
+        peer.keys = keys
+        peer.seen.clear()
+        assert await _call(peer, ring=ring, registered=fingerprint(KEY)) == Returned(output=b"1")
+        assert len(peer.seen) == calls
+    # What it registers with says more than what it took before that.
+    peer.keys = [OLD]
+    peer.seen.clear()
+    assert await _call(peer, ring=ring, registered=fingerprint(OLD)) == Returned(output=b"1")
+    assert len(peer.seen) == 1
+
+
+async def test_an_app_that_takes_none_of_the_keys_has_failed_once(peer: Peer) -> None:
+    peer.keys = ["signkey-test-0bad"]
+    answer = await _call(peer, KEY, OLD, registered="of a key that is gone")
+    assert isinstance(answer, Failure)
+    assert (answer.status, len(peer.seen)) == (401, 2)
 
 
 # -- connections that end

@@ -23,6 +23,7 @@ from inngest.backends.memory.engine import MemoryEngineStore
 from inngest.core.errors import StoreUnavailable
 from inngest.core.model.functions import App
 from inngest.core.model.ids import UlidFactory
+from inngest.core.sdk.keyring import fingerprint
 from inngest.core.sdk.signing import hashed_key, verify
 from inngest.drivers.http import HttpClient
 from inngest.loops.trouble import ERRORS
@@ -36,6 +37,7 @@ BODIES: dict[str, dict[str, Any]] = json.loads(
 LINES = ["py", "go", "ts3", "ts4"]
 NOW = 1_700_000_000_000
 KEY = "signkey-test-0123456789abcdef"
+OLD = "signkey-test-fedcba9876543210"
 PATIENCE = 60.0
 
 
@@ -96,6 +98,7 @@ class SdkApp:
     def __init__(self, line: str, api: str, session: aiohttp.ClientSession) -> None:
         self.line, self.api, self.session = line, api, session
         self.key = ""
+        self.verifies = False
         self.change: dict[str, Any] = {}
         self.pings: list[tuple[web.Request, bytes]] = []
         self.port = 0
@@ -118,7 +121,11 @@ class SdkApp:
             self.served = None
 
     async def handle(self, request: web.Request) -> web.Response:
-        self.pings.append((request, await request.read()))
+        sent = await request.read()
+        self.pings.append((request, sent))
+        signature = request.headers.get("X-Inngest-Signature")
+        if self.verifies and not verify(sent, signature, [self.key], NOW // 1000):
+            return web.json_response({"message": "Unauthorized"}, status=401)
         body = {**BODIES[self.line], "url": self.url, **self.change}
         headers = {"X-Inngest-Expected-Server-Kind": request.headers["X-Inngest-Server-Kind"]}
         if self.key:
@@ -246,6 +253,23 @@ async def test_a_ping_is_signed(ctx: Context, syncing: AppSync, add_app: AddApp)
     request, body = app.pings[0]
     assert request.headers["X-Inngest-Server-Kind"] == "cloud"
     assert verify(body, request.headers["X-Inngest-Signature"], [KEY], NOW // 1000)
+
+
+async def test_while_keys_are_exchanged_an_app_is_asked_by_its_own(
+    ctx: Context, syncing: AppSync, add_app: AddApp
+) -> None:
+    ctx.signing_keys, ctx.dev = [KEY, OLD], False
+    app = await add_app("ts4")
+    app.verifies = True
+    for key, pings in [(OLD, 2), (OLD, 1), (KEY, 2), (KEY, 1)]:
+        app.key = key
+        app.pings.clear()
+        assert (await syncing.ping(app.url)).ok
+        assert len(app.pings) == pings
+        [known] = (await ctx.engine.registry()).apps.values()
+        assert known.signed_by == fingerprint(key)
+    app.key = "signkey-test-0bad"
+    assert (await syncing.ping(app.url)).code == "unauthorized"
 
 
 async def test_no_ping_without_a_key_outside_dev(ctx: Context, syncing: AppSync, add_app: AddApp) -> None:
