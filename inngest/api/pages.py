@@ -42,6 +42,7 @@ class Pages:
     def __init__(self, *, dev: bool, hosts: Iterable[str] = ()) -> None:
         self._dev = dev
         self._hosts = frozenset(host.lower().rstrip(".") for host in hosts)
+        self._ours = ""  # the last ``Host`` that was: most requests have the same
 
     @web.middleware
     async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -50,15 +51,17 @@ class Pages:
         if not self._dev:
             return await self._shared(request, handler) if events else await handler(request)
         for host in request.headers.getall("Host", ()):
+            if host == self._ours:
+                continue
             if not self.is_ours(host):
                 return _refused(
                     f"The development server does not answer to {_name(host)[:200]!r}; "
                     f"if that is a name of it, start it with {OPTION}"
                 )
-        foreign = is_foreign(request)
+            self._ours = host
         if events or (request.path in _PROBES and request.method in {"GET", "HEAD", "OPTIONS"}):
             return await self._shared(request, handler)
-        if foreign:
+        if is_foreign(request):
             origin = request.headers.get("Origin", "another site")
             return _refused(f"Pages of {origin[:200]} may only send events to the development server")
         origin = request.headers.get("Origin", "")
