@@ -40,8 +40,11 @@ DISCOVERY_SECONDS = 5.0
 POLL_SECONDS = 5.0
 RETRY_SECONDS = 2.0
 MAX_REST_SECONDS = 60.0
-"""Longest pause before a port on which something else answers is tried again."""
+"""Longest pause before a port on which something else answers, or an app that is slow to, is tried again."""
 MAX_CONCURRENT = 16
+"""Pings that the server makes by itself; those that somebody asks for have as many of their own."""
+SLOW_SECONDS = 1.0
+"""An app that does not answer in so much time is polled less and less often."""
 MAX_MESSAGE = 500
 UNNAMED = "an Inngest SDK"
 """What an SDK is called that does not say which one it is."""
@@ -83,7 +86,10 @@ class AppSync:
         self._ctx = ctx
         self._client = client
         self._ports = default_ports() if ports is None else tuple(dict.fromkeys(ports))
-        self._slots = asyncio.Semaphore(MAX_CONCURRENT)
+        self._asked = asyncio.Semaphore(MAX_CONCURRENT)
+        self._own = asyncio.Semaphore(MAX_CONCURRENT)
+        # Normalised URL -> until when it is not polled, and how long that pause is.
+        self._slow: dict[str, tuple[float, float]] = {}
         self._failing: dict[str, str] = {}  # normalised URL -> the error that was logged
         self._errors: dict[str, str] = {}  # normalised URL of a registered app -> why it did not answer
         self._resting: dict[int, tuple[float, float]] = {}  # port -> until when, and how long that pause is
@@ -96,14 +102,20 @@ class AppSync:
 
     def registered(self, app: App) -> None:
         """It has registered, and so it runs."""
-        self._errors.pop(normalise_url(app.url), None)
+        key = normalise_url(app.url)
+        self._errors.pop(key, None)
+        self._slow.pop(key, None)
 
     async def ping(self, url: str, *, seconds: float = PING_SECONDS) -> SyncResult:
         """Ask the application at ``url`` to register, and see whether it did.
 
         Raises `StoreUnavailable` if it cannot be seen.
         """
-        result = await self._ping(url, seconds)
+        async with self._asked:
+            return await self._ping(url, seconds)
+
+    async def _ping(self, url: str, seconds: float) -> SyncResult:
+        result = await self._ask(url, seconds)
         key = normalise_url(url)
         if result.ok:
             self._errors.pop(key, None)
@@ -116,14 +128,14 @@ class AppSync:
                 del self._errors[gone]
         return result
 
-    async def _ping(self, url: str, seconds: float) -> SyncResult:
+    async def _ask(self, url: str, seconds: float) -> SyncResult:
         keys = self._ctx.signing_keys
         if not keys and not self._ctx.dev:
             return SyncResult(url, "missing_server_signing_key", NO_SIGNING_KEY)
         body = canonical({"url": url})
         headers = {"Content-Type": "application/json", SERVER_KIND: server_kind(self._ctx.dev)}
         if not keys:
-            return await self._ask(url, headers, body, seconds)
+            return await self._put(url, headers, body, seconds)
         ring = Keyring(keys)
         wanted = normalise_url(url)
         apps = [app for app in await self._apps() if not app.archived and normalise_url(app.url) == wanted]
@@ -131,33 +143,32 @@ class AppSync:
         results = []
         for key in order:
             signature = sign(body, key, self._ctx.clock() // 1000)
-            result = await self._ask(url, {**headers, "X-Inngest-Signature": signature}, body, seconds)
+            result = await self._put(url, {**headers, "X-Inngest-Signature": signature}, body, seconds)
             if result.code != "unauthorized":
                 return result
             results.append(result)
         return results[0]
 
-    async def _ask(self, url: str, headers: dict[str, str], body: bytes, seconds: float) -> SyncResult:
-        async with self._slots:
-            before = await self._ctx.engine.registry()
-            try:
-                # Where a signature goes along, to no other origin.
-                redirects = Redirects.SAME_ORIGIN if self._ctx.signing_keys else Redirects.ANY
-                response = await self._client.request(
-                    "PUT", url, headers, body, timeout=seconds, redirects=redirects
-                )
-            except UnsupportedUrl as error:
-                return SyncResult(url, "unsupported_protocol", str(error))
-            except HttpError as error:
-                return SyncResult(url, "unreachable", str(error))
-            result = judge(url, response)
-            if result.ok and not _arrived(before, await self._ctx.engine.registry(), {url, response.url}):
-                message = (
-                    "the app answered, but nothing is registered here under this URL: does it register with "
-                    "another server? See its INNGEST_DEV, INNGEST_BASE_URL and INNGEST_API_BASE_URL"
-                )
-                return SyncResult(url, "unknown", message, result.sdk)
-            return result
+    async def _put(self, url: str, headers: dict[str, str], body: bytes, seconds: float) -> SyncResult:
+        before = await self._ctx.engine.registry()
+        try:
+            # Where a signature goes along, to no other origin.
+            redirects = Redirects.SAME_ORIGIN if self._ctx.signing_keys else Redirects.ANY
+            response = await self._client.request(
+                "PUT", url, headers, body, timeout=seconds, redirects=redirects
+            )
+        except UnsupportedUrl as error:
+            return SyncResult(url, "unsupported_protocol", str(error))
+        except HttpError as error:
+            return SyncResult(url, "unreachable", str(error))
+        result = judge(url, response)
+        if result.ok and not _arrived(before, await self._ctx.engine.registry(), {url, response.url}):
+            message = (
+                "the app answered, but nothing is registered here under this URL: does it register with "
+                "another server? See its INNGEST_DEV, INNGEST_BASE_URL and INNGEST_API_BASE_URL"
+            )
+            return SyncResult(url, "unknown", message, result.sdk)
+        return result
 
     async def run(
         self,
@@ -195,7 +206,10 @@ class AppSync:
 
     async def _poll(self) -> None:
         urls = {normalise_url(app.url): app.url for app in await self._apps() if not app.archived}
-        await asyncio.gather(*map(self._observe, urls.values()))
+        self._slow = {url: rest for url, rest in self._slow.items() if url in urls}
+        now = asyncio.get_running_loop().time()
+        due = [url for key, url in urls.items() if self._slow.get(key, (0.0, 0.0))[0] <= now]
+        await asyncio.gather(*map(self._observe, due))
 
     async def discover(self, *, every: float = DISCOVERY_SECONDS) -> None:
         """Look for applications on the local host, on the ports without one that answers. Never returns."""
@@ -246,7 +260,11 @@ class AppSync:
 
     async def _ping_calmly(self, url: str, seconds: float) -> SyncResult | None:
         try:
-            return await self.ping(url, seconds=seconds)
+            async with self._own:
+                start = asyncio.get_running_loop().time()
+                result = await self._ping(url, seconds)
+                self._note(url, result, start)
+                return result
         except StoreUnavailable as error:
             log.debug("registry is not readable", action="sync.ping", url=url, error=str(error))
             return None
@@ -255,6 +273,16 @@ class AppSync:
                 raise
             unexpected("sync.ping", error, url=url)
             return None
+
+    def _note(self, url: str, result: SyncResult, start: float) -> None:
+        """Poll less often what costs so much time: others wait for the slot."""
+        key, now = normalise_url(url), asyncio.get_running_loop().time()
+        if result.ok or now - start < SLOW_SECONDS:
+            self._slow.pop(key, None)
+        else:
+            _, before = self._slow.get(key, (0.0, POLL_SECONDS / 2))
+            length = min(2 * before, MAX_REST_SECONDS)
+            self._slow[key] = (now + length, length)
 
     def _tell(self, result: SyncResult) -> None:
         """Log a failure once, and that it is over; the first success is logged as a registration."""

@@ -99,6 +99,7 @@ class SdkApp:
         self.line, self.api, self.session = line, api, session
         self.key = ""
         self.verifies = False
+        self.silent = False
         self.change: dict[str, Any] = {}
         self.pings: list[tuple[web.Request, bytes]] = []
         self.port = 0
@@ -123,6 +124,8 @@ class SdkApp:
     async def handle(self, request: web.Request) -> web.Response:
         sent = await request.read()
         self.pings.append((request, sent))
+        while self.silent:
+            await asyncio.sleep(0.01)
         signature = request.headers.get("X-Inngest-Signature")
         if self.verifies and not verify(sent, signature, [self.key], NOW // 1000):
             return web.json_response({"message": "Unauthorized"}, status=401)
@@ -467,6 +470,37 @@ async def test_registered_apps_are_asked_again(
     assert syncing.error_of(app.url) == ""
 
 
+async def test_an_app_that_is_silent_is_polled_less_often(
+    ctx: Context, syncing: AppSync, add_app: AddApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sync, "PING_SECONDS", 0.2)
+    monkeypatch.setattr(sync, "SLOW_SECONDS", 0.1)
+    monkeypatch.setattr(sync, "POLL_SECONDS", 3600.0)
+    monkeypatch.setattr(sync, "MAX_REST_SECONDS", 7200.0)
+    apps = [await add_app(line) for line in ("ts3", "ts4")]
+    for app in apps:
+        assert (await syncing.ping(app.url)).ok
+        app.pings.clear()
+    silent, other = apps
+    silent.silent = True
+    for _ in range(3):
+        await syncing._poll()
+    assert (len(silent.pings), len(other.pings)) == (1, 3)
+    # Whoever asks for it is not kept waiting by that, and once it has registered it is polled again.
+    silent.silent = False
+    assert (await syncing.ping(silent.url)).ok
+    syncing.registered(next(iter((await ctx.engine.registry()).apps.values())))
+    await syncing._poll()
+    assert len(silent.pings) == 3
+
+
+async def test_who_asks_for_an_app_never_waits_for_polls(syncing: AppSync, add_app: AddApp) -> None:
+    app = await add_app("ts4")
+    for _ in range(sync.MAX_CONCURRENT):
+        await syncing._own.acquire()
+    assert (await syncing.ping(app.url)).ok
+
+
 async def test_only_of_registered_apps_errors_are_kept(
     ctx: Context, syncing: AppSync, add_app: AddApp
 ) -> None:
@@ -506,19 +540,19 @@ async def test_an_unexpected_error_with_one_app_keeps_no_other_from_its_turn(
     ctx: Context, syncing: AppSync, logs: Logs, add_app: AddApp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bad, good = await add_app("ts4"), await add_app("py")
-    real = AppSync.ping
+    real = AppSync._ping
 
-    async def ping(self: AppSync, url: str, *, seconds: float = sync.PING_SECONDS) -> SyncResult:
+    async def ping(self: AppSync, url: str, seconds: float) -> SyncResult:
         if url == bad.url:
             raise RuntimeError("anything")
-        return await real(self, url, seconds=seconds)
+        return await real(self, url, seconds)
 
-    monkeypatch.setattr(AppSync, "ping", ping)
+    monkeypatch.setattr(AppSync, "_ping", ping)
     before = ERRORS["sync.ping"]
     async with running(syncing.watch([bad.url, good.url], every=0.01)) as watching:
         await eventually(lambda: ERRORS["sync.ping"] > before + 3)
         assert await ctx.engine.apps() == {"py": good.url}
-        monkeypatch.setattr(AppSync, "ping", real)
+        monkeypatch.setattr(AppSync, "_ping", real)
         await eventually(watching.done)
     assert {entry["url"] for entry in logs.of("sync.ping")} == {bad.url}
 
