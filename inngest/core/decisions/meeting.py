@@ -11,6 +11,7 @@ from inngest.core.expr import EvaluationError, Expression, compile_bound
 from inngest.core.model.events import Event
 from inngest.core.model.runs import Pause, PauseKind
 from inngest.core.policy import FUDGE
+from inngest.core.remembered import Remembered
 
 _encode = Encoder().encode
 _CANCELLED = _encode(
@@ -39,11 +40,10 @@ def may_meet(pause: Pause, event: Event) -> bool:
 
 
 class Conditions:
-    """The compiled conditions of pauses, as many as ``most``."""
+    """The compiled conditions of pauses, as many as take ``most`` bytes."""
 
-    def __init__(self, most: int = 10_000) -> None:
-        self._most = most
-        self._known: dict[str, Expression] = {}
+    def __init__(self, most: int = 64 << 20) -> None:
+        self._known = Remembered[str, Expression](most)
 
     def hold(self, pause: Pause, event: Event, now: int) -> bool:
         """Whether the event fulfils the pause's condition; one that fails on it does not hold.
@@ -54,9 +54,8 @@ class Conditions:
             return True
         compiled = self._known.get(pause.condition)
         if compiled is None:
-            if len(self._known) >= self._most:
-                self._known.clear()
-            compiled = self._known[pause.condition] = compile_bound(pause.condition)
+            compiled = compile_bound(pause.condition)
+            self._known.put(pause.condition, compiled, compiled.size)
         try:
             return compiled.is_true({"async": event.value}, now)
         except EvaluationError:

@@ -1,8 +1,7 @@
 """Turns a syntax tree into nested Python closures, with shorter ones for what most expressions are made of.
 
 A closure takes the variables by name and returns the raw value, ``UNKNOWN`` included, or raises
-``EvaluationError``. More entries, whose keys no name can collide with, carry the rest: ``NOW`` the present
-time, ``BUDGET`` and ``BUILT`` what comprehensions may still spend.
+``EvaluationError``. One more entry, whose key no name can collide with, carries the present time: ``NOW``.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from inngest.core.expr.errors import EvaluationError
-from inngest.core.expr.fuel import burn
+from inngest.core.expr.fuel import CHARACTERS, burn
 from inngest.core.expr.functions import BOOLEAN, FUNCTIONS, of_unknown
 from inngest.core.expr.regex import Pattern, PatternError, compile_pattern
 from inngest.core.expr.tree import (
@@ -57,12 +56,8 @@ Run = Callable[[Scope], Any]
 Steps = Iterator[tuple[Scope, Any]]
 
 NOW: Final = "now()"
-BUDGET: Final = "budget()"
-MAX_ITERATIONS: Final = 100_000
-"""How many steps all comprehensions of one evaluation may take together."""
-BUILT: Final = "built()"
-MAX_BUILT: Final = 8 << 20
-"""How many characters and elements what they make may hold together."""
+_CALL_PRICE: Final = 8
+"""What a call costs more than a node."""
 
 _MISSING: Final = (KeyError, TypeError, AttributeError)
 
@@ -447,22 +442,30 @@ def _items(value: Any) -> list[Any]:
     raise EvaluationError(f"cannot iterate over {type_name(value)}")
 
 
-def _steps(scope: Scope, variable: str, items: list[Any]) -> Steps:
+def _steps(scope: Scope, variable: str, items: list[Any], price: int) -> Steps:
     """Scopes with ``variable`` bound to each item in turn: one dict, as no body keeps a reference to it."""
     inner = dict(scope)
-    budget: list[int] = inner.setdefault(BUDGET, [MAX_ITERATIONS])
-    inner.setdefault(BUILT, [MAX_BUILT])
     for item in items:
-        _spend(budget, 1, f"more than {MAX_ITERATIONS} steps of comprehensions")
-        burn(1)
+        burn(price)
         inner[variable] = item
         yield inner, item
 
 
-def _spend(budget: list[int], amount: int, reason: str) -> None:
-    budget[0] -= amount
-    if budget[0] < 0:
-        raise EvaluationError(reason)
+def price_of(node: Node) -> int:
+    """What evaluating a node once burns at most, comprehensions' steps, which burn themselves, left out.
+
+    Outside comprehensions a node is evaluated once, and there are no more of them than characters.
+    """
+    match node:
+        case Literal(str() | bytes() as text):
+            return len(text) // CHARACTERS
+        case Literal():
+            return 0
+        case Call():
+            own = 1 + _CALL_PRICE
+        case _:
+            own = 1
+    return own if constant_path(node) is not None else own + sum(map(price_of, node.children()))
 
 
 def _macro(node: Macro) -> Run:
@@ -486,10 +489,7 @@ def _macro(node: Macro) -> Run:
         found: list[Any] = []
         for scope, _ in steps:
             if all(truthy(condition(scope)) for condition in conditions):
-                value = _known(body(scope))
-                if isinstance(value, str | bytes | list):
-                    _spend(scope[BUILT], len(value), f"more than {MAX_BUILT} characters of map()")
-                found.append(value)
+                found.append(_known(body(scope)))
         return found
 
     forms: dict[str, Callable[[Steps], Any]] = {
@@ -500,9 +500,10 @@ def _macro(node: Macro) -> Run:
         "map": transformed,
     }
     form = forms[node.kind]
+    price = 1 + sum(map(price_of, node.bodies))
 
     def run(scope: Scope) -> Any:
         value = range_of(scope)
-        return False if value is UNKNOWN else form(_steps(scope, variable, _items(value)))
+        return False if value is UNKNOWN else form(_steps(scope, variable, _items(value), price))
 
     return run

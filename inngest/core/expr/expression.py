@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any, Final, Literal
 
 from inngest.core.errors import ExpressionError
@@ -19,12 +19,17 @@ from inngest.core.expr.printer import print_tree
 from inngest.core.expr.terms import find_terms
 from inngest.core.expr.times import EPOCH
 from inngest.core.expr.values import UNKNOWN, display, truthy
+from inngest.core.remembered import Remembered
 
 MAX_LENGTH: Final = 8_192
 """Longest expression that a user may write, in characters."""
 
-MAX_BOUND_LENGTH: Final = 1 << 20
-"""Longest expression once an event's values are written into it, in characters."""
+MAX_BOUND_LENGTH: Final = 64 << 10
+"""Longest expression once an event's values are written into it, in bytes of UTF-8."""
+
+_BYTES_A_CHARACTER: Final = 60
+_BYTES_AT_LEAST: Final = 2_000
+_KNOWN_BYTES: Final = 16 << 20
 
 EVENT: Final = frozenset({"event"})
 ASYNC: Final = frozenset({"async"})
@@ -61,7 +66,14 @@ class Expression:
 
     @cached_property
     def _run(self) -> Run:
-        return compile_tree(self._folded)
+        run = compile_tree(self._folded)
+        refill()  # patterns have burnt what evaluations have for themselves
+        return run
+
+    @property
+    def size(self) -> int:
+        """Bytes of memory, roughly and rather too many."""
+        return _BYTES_AT_LEAST + _BYTES_A_CHARACTER * len(self.source)
 
     @cached_property
     def constant(self) -> bool | None:
@@ -120,14 +132,14 @@ class Expression:
         folded = fold(self._tree, {"event": event})
         try:
             source = print_tree(folded)
-            source.encode()
+            size = len(source.encode())
         except EvaluationError as error:
             raise ExpressionError(error.message, source=self.source, position=0) from None
         except UnicodeEncodeError:
             message = "not valid Unicode with the event's values"
             raise ExpressionError(message, source=self.source, position=0) from None
-        if len(source) > MAX_BOUND_LENGTH:
-            message = f"longer than {MAX_BOUND_LENGTH} characters with the event's values"
+        if size > MAX_BOUND_LENGTH:
+            message = f"longer than {MAX_BOUND_LENGTH} bytes with the event's values"
             raise ExpressionError(message, source=self.source, position=0)
         return Expression(source, folded)
 
@@ -149,6 +161,7 @@ def compile_expression(
     ``restrictive``, uses what conditions of ``cancelOn`` may not (wire protocol section 4.13).
     """
     parsed = parse(source, variables, max_length=MAX_LENGTH)
+    refill()
     policy.check_patterns(parsed, source)
     if restrictive:
         policy.check_restrictive(parsed, source)
@@ -172,9 +185,15 @@ def bind(source: str | Expression, event: Mapping[str, Any]) -> Expression:
     return expression.bound(event)
 
 
-@lru_cache(maxsize=1024)
+_waits: Final = Remembered[str, Expression](_KNOWN_BYTES)
+
+
 def _compile_pause(source: str) -> Expression:
-    return compile_expression(source, variables=PAUSE)
+    known = _waits.get(source)
+    if known is None:
+        known = compile_expression(source, variables=PAUSE)
+        _waits.put(source, known, known.size)
+    return known
 
 
 def equality_terms(expression: Expression) -> tuple[tuple[str, str], ...]:

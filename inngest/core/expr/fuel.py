@@ -14,8 +14,8 @@ from typing import Final
 
 from inngest.core.expr.errors import EvaluationError
 
-FUEL: Final = 500_000
-"""Some 50 ms of the slowest work there is; an honest expression burns some hundred."""
+FUEL: Final = 50_000
+"""Some 10 ms; an honest expression burns some hundred."""
 CHARACTERS: Final = 64
 """That are searched or copied for one unit."""
 

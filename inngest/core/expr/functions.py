@@ -59,6 +59,10 @@ class Function:
     needs_clock: bool = False
 
 
+_CASES: Final = 16
+"""Characters that change their case for one unit: those beyond ASCII are slow."""
+
+
 def _refuse(name: str, value: Any) -> EvaluationError:
     return EvaluationError(f"{name}() cannot take {type_name(value)}")
 
@@ -101,12 +105,12 @@ def _matches(text: Any, pattern: Any) -> bool:
 
 
 def _lowercase(text: Any) -> str:
-    burn_text(len(_string_argument("lowercase", text)))
+    burn(1 + len(_string_argument("lowercase", text)) // _CASES)
     return str(text.lower())
 
 
 def _uppercase(text: Any) -> str:
-    burn_text(len(_string_argument("uppercase", text)))
+    burn(1 + len(_string_argument("uppercase", text)) // _CASES)
     return str(text.upper())
 
 
@@ -126,7 +130,13 @@ def _json_parse(text: Any) -> Any:
         raise EvaluationError(f"json_parse() failed: {error}") from None
 
 
+def _burn_read(value: Any) -> None:
+    if isinstance(value, str | bytes):
+        burn_text(len(value))
+
+
 def _int(value: Any) -> int:
+    _burn_read(value)
     if is_number(value):
         if isinstance(value, float) and not math.isfinite(value):
             raise EvaluationError("integer overflow")
@@ -139,6 +149,7 @@ def _int(value: Any) -> int:
 
 
 def _uint(value: Any) -> UInt:
+    _burn_read(value)
     if is_number(value):
         if isinstance(value, float) and not math.isfinite(value):
             raise EvaluationError("unsigned integer overflow")
@@ -149,6 +160,7 @@ def _uint(value: Any) -> UInt:
 
 
 def _double(value: Any) -> float:
+    _burn_read(value)
     if is_number(value) or (isinstance(value, str) and _DOUBLE.fullmatch(value)):
         try:
             return float(value)
@@ -174,6 +186,7 @@ def _bool(value: Any) -> bool:
 def _string(value: Any) -> str:
     if isinstance(value, str):
         return value
+    _burn_read(value)
     if value.__class__ is bool:
         return "true" if value else "false"
     if is_number(value):
@@ -191,6 +204,7 @@ def _string(value: Any) -> str:
 
 
 def _bytes(value: Any) -> bytes:
+    _burn_read(value)
     return value if isinstance(value, bytes) else _string_argument("bytes", value).encode()
 
 
@@ -201,18 +215,21 @@ def _type(value: Any) -> CelType:
 def _timestamp(value: Any) -> datetime:
     if isinstance(value, datetime):
         return value
+    _burn_read(value)
     if isinstance(value, int) and is_number(value):
         return from_epoch(value)
     return parse_timestamp(_string_argument("timestamp", value))
 
 
 def _duration(value: Any) -> timedelta:
+    _burn_read(value)
     return value if isinstance(value, timedelta) else parse_duration(_string_argument("duration", value))
 
 
 def _date(value: Any) -> datetime:
     if isinstance(value, datetime):
         return value
+    _burn_read(value)
     if isinstance(value, str) or is_number(value):
         return parse_date(value)
     raise _refuse("date", value)

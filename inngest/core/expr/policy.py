@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from inngest.core.errors import ExpressionError
+from inngest.core.expr.errors import EvaluationError
 from inngest.core.expr.regex import PatternError, compile_pattern
 from inngest.core.expr.tree import Binary, Call, Has, Literal, Macro, Node, Unary
 
@@ -13,13 +14,16 @@ _CONVERSIONS: Final = frozenset({"int", "uint", "double"})
 
 
 def check_patterns(tree: Node, source: str) -> None:
-    """Raises ``ExpressionError`` for a constant pattern that is malformed."""
+    """Raises ``ExpressionError`` for a constant pattern that is malformed, or too large with those before."""
     match tree:
         case Call("matches", (_, Literal(str(pattern), position=position))):
             try:
                 compile_pattern(pattern)
             except PatternError as error:
                 raise ExpressionError(f"invalid pattern: {error}", source=source, position=position) from None
+            except EvaluationError:
+                message = "the patterns are too large together"
+                raise ExpressionError(message, source=source, position=position) from None
     for child in tree.children():
         check_patterns(child, source)
 

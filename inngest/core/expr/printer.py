@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from inngest.core.expr.errors import EvaluationError
-from inngest.core.expr.fuel import burn
+from inngest.core.expr.fuel import burn, burn_text
 from inngest.core.expr.parser import MAX_DEPTH, PRECEDENCE
 from inngest.core.expr.times import format_duration, format_timestamp
 from inngest.core.expr.tree import (
@@ -112,6 +112,7 @@ def literal(value: Any, depth: int = 1) -> str:
         case bool():
             return "true" if value else "false"
         case str():
+            burn_text(4 * len(value))
             return f'"{_ESCAPED.sub(_escape, value)}"'
         case UInt():
             return f"{int(value)}u"
@@ -121,6 +122,7 @@ def literal(value: Any, depth: int = 1) -> str:
         case float():
             return repr(value) if math.isfinite(value) else f'double("{value}")'
         case bytes():
+            burn_text(32 * len(value))
             return 'b"' + "".join(f"\\x{byte:02x}" for byte in value) + '"'
         case list():
             burn(4 + 4 * len(value))

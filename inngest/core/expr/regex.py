@@ -13,10 +13,11 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Final
+from weakref import WeakSet
 
 from inngest.core.expr.fuel import burn
+from inngest.core.remembered import Remembered
 
 _MAX_LENGTH: Final = 8_192
 _MAX_INSTRUCTIONS: Final = 4_000
@@ -25,6 +26,11 @@ _MAX_NESTING: Final = 40
 _MAX_TRANSITIONS: Final = 20_000
 _MAX_HELD: Final = 50_000
 """Places in the states that one pattern remembers: some 3 MB."""
+_MAX_LEARNT: Final = 200_000
+"""Places and transitions that all patterns remember together: some 20 MB."""
+_INSTRUCTION_BYTES: Final = 500
+_INSTRUCTION_PRICE: Final = 8
+"""Fuel that it takes to make one instruction of a pattern that is not known."""
 
 Test = Callable[[str], bool]
 
@@ -70,9 +76,10 @@ class PatternError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class _One:
-    """One character that passes a test."""
+    """One character that passes a test, which looks at as many things as it ``costs``."""
 
     test: Test
+    costs: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +189,7 @@ class _PatternParser:
             case "(":
                 return self._group()
             case "[":
-                return _One(self._fold_case(self._bracket()))
+                return self._bracket()
             case ".":
                 return _One(_any if "s" in self._flags else _any_but_newline)
             case "^":
@@ -271,9 +278,10 @@ class _PatternParser:
             raise PatternError(f"\\p{{{name[:20]}}} is not supported")
         return lambda c: unicodedata.category(c).startswith(name) is not negated
 
-    def _bracket(self) -> Test:
+    def _bracket(self) -> _One:
         negated = self._take("^")
-        tests: list[Test] = []
+        singles: set[str] = set()
+        tests: list[Test] = [singles.__contains__]
         first = True
         while first or self._peek() != "]":
             first = False
@@ -290,14 +298,19 @@ class _PatternParser:
                     tests.append(self._category(negated=escaped == "P"))
                     continue
                 char = self._escaped(escaped)
-            tests.append(self._range(char))
+            if (test := self._range(char)) is None:
+                singles.add(char)
+            else:
+                tests.append(test)
         self._at += 1
-        return lambda c: any(test(c) for test in tests) is not negated
+        folded = self._fold_case(lambda c: any(test(c) for test in tests) is not negated)
+        return _One(folded, len(tests) * (3 if "i" in self._flags else 1))
 
-    def _range(self, low: str) -> Test:
+    def _range(self, low: str) -> Test | None:
+        """None for a character by itself."""
         following = self._pattern[self._at : self._at + 2]
         if len(following) < 2 or following[0] != "-" or following[1] == "]":
-            return low.__eq__
+            return None
         self._at += 1
         high = self._next("missing ]")
         if high == "\\":
@@ -346,6 +359,7 @@ class _Instruction:
     """
 
     test: Test | None = None
+    costs: int = 0
     place: str = ""
     ways: tuple[int, ...] = ()
 
@@ -367,8 +381,8 @@ def _assemble(item: _Item) -> tuple[list[_Instruction], int]:
         if emitted > 2 * _MAX_INSTRUCTIONS:  # repetitions of nothing add up without an instruction
             raise PatternError("the pattern is too large")
         match item:
-            case _One(test):
-                return put(_Instruction(test=test, ways=(after,)))
+            case _One(test, costs):
+                return put(_Instruction(test=test, costs=costs, ways=(after,)))
             case _Assert(kind):
                 return put(_Instruction(place=kind, ways=(after,)))
             case _Sequence(items):
@@ -427,6 +441,15 @@ class Pattern:
         self._program, self._start = _assemble(_PatternParser(pattern).parse())
         self._reset()
 
+    @property
+    def size(self) -> int:
+        """Bytes, roughly, without what is learnt from texts."""
+        return _INSTRUCTION_BYTES * len(self._program)
+
+    @property
+    def instructions(self) -> int:
+        return len(self._program)
+
     def _reset(self) -> None:
         self._states: dict[tuple[frozenset[int], str], _State] = {}
         self._transitions = self._held = 0
@@ -452,24 +475,38 @@ class Pattern:
         return state
 
     def _step(self, state: _State, char: str) -> _State:
-        burn(1 + len(state.places) + len(self._program) // 8)
         if self._transitions >= _MAX_TRANSITIONS or self._held >= _MAX_HELD:
-            self._reset()
+            self._forget()
+        held = self._held
         kind = _kind(char)
         reached = self._reach(state, kind)
         if reached is None:
             following = _ACCEPTED
         else:
+            burn(sum(instruction.costs for instruction in reached))
             places = {
                 instruction.ways[0] for instruction in reached if instruction.test and instruction.test(char)
             }
             following = self._state(frozenset(places | {self._start}), kind)
         state.edges[char] = following
         self._transitions += 1
+        _learnt.add(self, 1 + self._held - held)
         return following
 
+    def _forget(self) -> None:
+        _learnt.forget(self, self.learnt)
+        self._reset()
+
+    @property
+    def learnt(self) -> int:
+        """Places and transitions."""
+        return self._transitions + self._held
+
     def _reach(self, state: _State, after: str) -> list[_Instruction] | None:
-        """The consuming instructions reachable from a state; None if a match ends here."""
+        """The consuming instructions reachable from a state; None if a match ends here. It burns for what it
+        looks at, which is at most the program, once it has.
+        """
+        burn(1 + len(state.places))
         reached: list[_Instruction] = []
         seen = set(state.places)
         pending = list(seen)
@@ -485,21 +522,48 @@ class Pattern:
             fresh = [way for way in instruction.ways if way not in seen]
             seen.update(fresh)
             pending.extend(fresh)
+        burn(len(seen) - len(state.places))
         return reached
 
 
 _ACCEPTED: Final = _State(frozenset(), "")
 
 
+class _Learnt:
+    """What all patterns have learnt from texts, so that they forget it before it is too much together."""
+
+    def __init__(self) -> None:
+        self.held = 0
+        self._by: WeakSet[Pattern] = WeakSet()
+
+    def add(self, pattern: Pattern, amount: int) -> None:
+        self._by.add(pattern)
+        self.held += amount
+        if self.held > _MAX_LEARNT:
+            for each in list(self._by):
+                each._reset()
+            self._by.clear()
+            self.held = 0
+
+    def forget(self, pattern: Pattern, amount: int) -> None:
+        self._by.discard(pattern)
+        self.held = max(self.held - amount, 0)
+
+
+_learnt: Final = _Learnt()
+_patterns: Final = Remembered[str, Pattern](8 << 20)
+
+
 def compile_pattern(pattern: str) -> Pattern:
     """``Pattern(pattern)``, remembered. Raises PatternError, also for what is longer than any expression: a
-    pattern may come from an event.
+    pattern may come from an event. Making one burns.
     """
     if len(pattern) > _MAX_LENGTH:
         raise PatternError(f"the pattern is longer than {_MAX_LENGTH} characters")
-    return _compiled(pattern)
-
-
-@lru_cache(maxsize=64)
-def _compiled(pattern: str) -> Pattern:
-    return Pattern(pattern)
+    known = _patterns.get(pattern)
+    if known is None:
+        burn(1 + len(pattern))
+        known = Pattern(pattern)
+        burn(_INSTRUCTION_PRICE * known.instructions)
+        _patterns.put(pattern, known, known.size + 4 * len(pattern))
+    return known

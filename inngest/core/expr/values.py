@@ -20,7 +20,7 @@ from typing import Any, Final
 import msgspec
 
 from inngest.core.expr.errors import EvaluationError
-from inngest.core.expr.fuel import burn, burn_text
+from inngest.core.expr.fuel import CHARACTERS, burn, burn_text
 from inngest.core.expr.times import format_duration, format_timestamp
 
 MAX_SIZE: Final = 1 << 20
@@ -118,9 +118,11 @@ def equal(a: Any, b: Any) -> bool:
             and len(a) == len(b)
             and all(has_key(b, key) and equal(value, member(b, key)) for key, value in a.items())
         )
-    if a.__class__ is b.__class__ or (is_number(a) and is_number(b)):
+    if a.__class__ is b.__class__:
+        if isinstance(a, str | bytes) and len(a) == len(b) > CHARACTERS:
+            burn_text(len(a))
         return bool(a == b)
-    return False
+    return bool(a == b) if is_number(a) and is_number(b) else False
 
 
 def _ordering(compare: Callable[[Any, Any], bool], *, when_both_null: bool) -> Callable[[Any, Any], bool]:
@@ -136,6 +138,8 @@ def _ordering(compare: Callable[[Any, Any], bool], *, when_both_null: bool) -> C
         elif b is None:
             b = _ZEROS.get(a.__class__)
         if (is_number(a) and is_number(b)) or (a.__class__ is b.__class__ and a.__class__ in _ZEROS):
+            if isinstance(a, str | bytes):
+                burn_text(min(len(a), len(b)))
             return compare(a, b)
         return False
 
@@ -314,6 +318,7 @@ def display(value: Any) -> str:
     if isinstance(value, timedelta):
         return format_duration(value)
     if isinstance(value, bytes):
+        burn_text(len(value))
         return value.decode(errors="replace")
     if isinstance(value, CelType):
         return value.name
@@ -329,6 +334,8 @@ def _plain(value: Any) -> Any:
         return {display(key): _plain(item) for key, item in value.items()}
     if isinstance(value, float) and value.is_integer():
         return int(value) if abs(value) < 1e21 else value
+    if isinstance(value, str):
+        burn_text(len(value))
     if value is None or isinstance(value, (str, int, float)):
         return value
     return display(value)
