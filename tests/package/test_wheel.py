@@ -61,9 +61,9 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
 
 def test_the_command_works_where_it_is_installed(environment: Path, tmp_path: Path) -> None:
     assert succeed(environment / "inngest", "version", cwd=tmp_path).strip() == __version__
-    listed = run(environment / "inngest", "serve", cwd=tmp_path)
-    assert listed.returncode == 1
-    assert listed.stderr.split()[-4:] == ["event-api", "core-api", "runner", "executor"]
+    refused = run(environment / "inngest", "serve", cwd=tmp_path)
+    assert refused.returncode == 1
+    assert "INNGEST_EVENT_KEY" in refused.stderr, "it would serve, had it keys"
 
 
 def test_the_command_notices_the_sdk_in_its_environment(environment: Path, tmp_path: Path) -> None:
