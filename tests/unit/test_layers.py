@@ -27,12 +27,13 @@ ALLOWED = {
 CORE = {
     "timing": {"timing"},
     "content": {"content"},
+    "remembered": {"remembered"},
     "policy": {"policy", "timing"},
     "json": {"json", "policy"},
-    "expr": {"expr", "json", "policy"},
+    "expr": {"expr", "json", "policy", "remembered"},
     "model": {"model", "json", "timing", "policy", "expr"},
     "sdk": {"sdk", "model", "json", "timing", "policy", "expr"},
-    "decisions": {"decisions", "sdk", "model", "json", "timing", "policy", "expr"},
+    "decisions": {"decisions", "sdk", "model", "json", "timing", "policy", "expr", "remembered"},
 }
 """The rooms of core; its errors are everybody's."""
 
