@@ -66,8 +66,10 @@ class Expression:
 
     @cached_property
     def _run(self) -> Run:
-        run = compile_tree(self._folded)
-        refill()  # patterns have burnt what evaluations have for themselves
+        folded = self._folded
+        refill()  # the patterns have a tank of their own, whether the rest was folded just now or before
+        run = compile_tree(folded)
+        refill()
         return run
 
     @property

@@ -2,7 +2,8 @@ r"""A linear-time matcher for ``matches()``: RE2's syntax, asked only for a yes 
 
 Python's ``re`` backtracks and may take exponential time on a hostile text; upstream's RE2 does not. A
 pattern becomes a non-deterministic automaton whose sets of states are turned into a deterministic one as
-texts are read, so a text costs one table look-up a character once its transitions are known.
+texts are read, so a text costs one table look-up a character once its transitions are known. In fuel a
+transition costs the same in each evaluation, known or not (see `fuel.evaluation`).
 
 Not supported, and refused with a clear message: script classes such as ``\p{Greek}``, ``\Q..\E`` and
 ``\C``. Look-around and back-references are not part of RE2.
@@ -16,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Final
 from weakref import WeakSet
 
-from inngest.core.expr.fuel import burn
+from inngest.core.expr.fuel import burn, evaluation
 from inngest.core.remembered import Remembered
 
 _MAX_LENGTH: Final = 8_192
@@ -25,12 +26,12 @@ _MAX_REPEAT: Final = 1_000
 _MAX_NESTING: Final = 40
 _MAX_TRANSITIONS: Final = 20_000
 _MAX_HELD: Final = 50_000
-"""Places in the states that one pattern remembers: some 3 MB."""
+"""Places in the states that one pattern remembers: some 3 MB, and what one evaluation has fuel to add."""
 _MAX_LEARNT: Final = 200_000
 """Places and transitions that all patterns remember together: some 20 MB."""
 _INSTRUCTION_BYTES: Final = 500
 _INSTRUCTION_PRICE: Final = 8
-"""Fuel that it takes to make one instruction of a pattern that is not known."""
+"""Fuel that it takes to make one instruction of a pattern."""
 
 Test = Callable[[str], bool]
 
@@ -431,40 +432,68 @@ class _State:
 
     places: frozenset[int]
     before: str
-    edges: dict[str, _State] = field(default_factory=dict)
+    edges: dict[str, _Edge] = field(default_factory=dict)
+
+
+@dataclass(slots=True, eq=False)
+class _Edge:
+    """Where a character leads to, what it takes to find that out, and the evaluation that has paid for it."""
+
+    to: _State
+    price: int
+    paid: int
 
 
 class Pattern:
     """A compiled pattern; raises ``PatternError`` if it cannot be."""
 
     def __init__(self, pattern: str) -> None:
+        self.text = pattern
         self._program, self._start = _assemble(_PatternParser(pattern).parse())
-        self._reset()
+        self.learnt = 0
+        """Places and transitions."""
+        self._used = 0
+        self._forget()
 
     @property
     def size(self) -> int:
         """Bytes, roughly, without what is learnt from texts."""
-        return _INSTRUCTION_BYTES * len(self._program)
+        return _INSTRUCTION_BYTES * len(self._program) + 4 * len(self.text)
 
     @property
-    def instructions(self) -> int:
-        return len(self._program)
+    def price(self) -> int:
+        """Fuel that making it takes, once its text has been read."""
+        return _INSTRUCTION_PRICE * len(self._program)
 
-    def _reset(self) -> None:
+    def _forget(self) -> None:
+        _learnt.less(self.learnt)
         self._states: dict[tuple[frozenset[int], str], _State] = {}
-        self._transitions = self._held = 0
+        self._transitions = self._held = self.learnt = 0
         self._first = self._state(frozenset({self._start}), "")
 
     def search(self, text: str) -> bool:
         """Whether the pattern matches anywhere in ``text``."""
+        now = evaluation()
+        return _in_use(now).setdefault(self.text, self)._search(text, now)
+
+    def _search(self, text: str, now: int) -> bool:
         burn(1 + len(text) // 4)
+        if self._used != now:
+            self._used = now
+            if self._transitions >= _MAX_TRANSITIONS or self._held >= _MAX_HELD:
+                self._forget()
         state = self._first
         for char in text:
-            following = state.edges.get(char) or self._step(state, char)
-            if following is _ACCEPTED:
+            edge = state.edges.get(char) or self._step(state, char)
+            if edge.paid != now:
+                burn(edge.price)
+                edge.paid = now
+            state = edge.to
+            if state is _ACCEPTED:
                 return True
-            state = following
-        return self._reach(state, "") is None
+        reached, price = self._reach(state, "")
+        burn(price)
+        return reached is None
 
     def _state(self, places: frozenset[int], before: str) -> _State:
         key = (places, before)
@@ -474,39 +503,28 @@ class Pattern:
             self._held += len(places)
         return state
 
-    def _step(self, state: _State, char: str) -> _State:
-        if self._transitions >= _MAX_TRANSITIONS or self._held >= _MAX_HELD:
-            self._forget()
+    def _step(self, state: _State, char: str) -> _Edge:
         held = self._held
         kind = _kind(char)
-        reached = self._reach(state, kind)
+        reached, price = self._reach(state, kind)
         if reached is None:
             following = _ACCEPTED
         else:
-            burn(sum(instruction.costs for instruction in reached))
+            price += sum(instruction.costs for instruction in reached)
             places = {
                 instruction.ways[0] for instruction in reached if instruction.test and instruction.test(char)
             }
             following = self._state(frozenset(places | {self._start}), kind)
-        state.edges[char] = following
+        edge = state.edges[char] = _Edge(following, price, -1)
         self._transitions += 1
-        _learnt.add(self, 1 + self._held - held)
-        return following
+        self.learnt += 1 + self._held - held
+        _learnt.more(self, 1 + self._held - held)
+        return edge
 
-    def _forget(self) -> None:
-        _learnt.forget(self, self.learnt)
-        self._reset()
-
-    @property
-    def learnt(self) -> int:
-        """Places and transitions."""
-        return self._transitions + self._held
-
-    def _reach(self, state: _State, after: str) -> list[_Instruction] | None:
-        """The consuming instructions reachable from a state; None if a match ends here. It burns for what it
-        looks at, which is at most the program, once it has.
+    def _reach(self, state: _State, after: str) -> tuple[list[_Instruction] | None, int]:
+        """The consuming instructions reachable from a state, None if a match ends here; and its price, which
+        does not depend on the order in which the places are looked at.
         """
-        burn(1 + len(state.places))
         reached: list[_Instruction] = []
         seen = set(state.places)
         pending = list(seen)
@@ -516,14 +534,13 @@ class Pattern:
                 reached.append(instruction)
                 continue
             if not instruction.ways:
-                return None
+                return None, 1 + len(state.places)
             if instruction.place and not _holds(instruction.place, state.before, after):
                 continue
             fresh = [way for way in instruction.ways if way not in seen]
             seen.update(fresh)
             pending.extend(fresh)
-        burn(len(seen) - len(state.places))
-        return reached
+        return reached, 1 + len(seen)
 
 
 _ACCEPTED: Final = _State(frozenset(), "")
@@ -536,34 +553,54 @@ class _Learnt:
         self.held = 0
         self._by: WeakSet[Pattern] = WeakSet()
 
-    def add(self, pattern: Pattern, amount: int) -> None:
+    def more(self, pattern: Pattern, amount: int) -> None:
         self._by.add(pattern)
         self.held += amount
+
+    def less(self, amount: int) -> None:
+        self.held = max(self.held - amount, 0)
+
+    def trim(self) -> None:
+        """Called between evaluations."""
         if self.held > _MAX_LEARNT:
             for each in list(self._by):
-                each._reset()
+                each._forget()
             self._by.clear()
             self.held = 0
-
-    def forget(self, pattern: Pattern, amount: int) -> None:
-        self._by.discard(pattern)
-        self.held = max(self.held - amount, 0)
 
 
 _learnt: Final = _Learnt()
 _patterns: Final = Remembered[str, Pattern](8 << 20)
 
+_using: Final[dict[str, Pattern]] = {}
+_using_in: Final = [0]
+
+
+def _in_use(now: int) -> dict[str, Pattern]:
+    """The patterns of this evaluation by their texts: what was burnt for them holds to its end, whatever is
+    forgotten meanwhile.
+    """
+    if _using_in[0] != now:
+        _using_in[0] = now
+        _using.clear()
+        _learnt.trim()
+    return _using
+
 
 def compile_pattern(pattern: str) -> Pattern:
     """``Pattern(pattern)``, remembered. Raises PatternError, also for what is longer than any expression: a
-    pattern may come from an event. Making one burns.
+    pattern may come from an event. It burns the price of making it, once in an evaluation.
     """
     if len(pattern) > _MAX_LENGTH:
         raise PatternError(f"the pattern is longer than {_MAX_LENGTH} characters")
+    using = _in_use(evaluation())
+    if (known := using.get(pattern)) is not None:
+        return known
+    burn(1 + len(pattern))
     known = _patterns.get(pattern)
     if known is None:
-        burn(1 + len(pattern))
         known = Pattern(pattern)
-        burn(_INSTRUCTION_PRICE * known.instructions)
-        _patterns.put(pattern, known, known.size + 4 * len(pattern))
+        _patterns.put(pattern, known, known.size)
+    burn(known.price)
+    using[pattern] = known
     return known

@@ -85,4 +85,4 @@ def test_what_a_pattern_remembers_is_bounded() -> None:
         fuel.refill()
         with pytest.raises(EvaluationError, match=SPENT):
             pattern.search(text)
-    assert pattern._held <= regex._MAX_HELD + 2 * regex._MAX_INSTRUCTIONS
+    assert pattern._held <= regex._MAX_HELD + 2 * fuel.FUEL
