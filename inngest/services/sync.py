@@ -115,42 +115,38 @@ class AppSync:
             return await self._ping(url, seconds)
 
     async def _ping(self, url: str, seconds: float) -> SyncResult:
-        result = await self._ask(url, seconds)
-        key = normalise_url(url)
-        if result.ok:
-            self._errors.pop(key, None)
-        else:
-            apps = await self._apps()
-            known = {normalise_url(app.url) for app in apps if not app.archived}
-            if key in known:
-                self._errors[key] = result.message
-            for gone in self._errors.keys() - known:
-                del self._errors[gone]
-        return result
-
-    async def _ask(self, url: str, seconds: float) -> SyncResult:
         keys = self._ctx.signing_keys
         if not keys and not self._ctx.dev:
             return SyncResult(url, "missing_server_signing_key", NO_SIGNING_KEY)
+        before = await self._ctx.engine.registry()
+        known = {normalise_url(app.url): app for app in before.apps.values() if not app.archived}
+        key = normalise_url(url)
+        result = await self._ask(url, known.get(key), before, seconds)
+        self._errors = {each: error for each, error in self._errors.items() if each in known}
+        if result.ok:
+            self._errors.pop(key, None)
+        elif key in known:
+            self._errors[key] = result.message
+        return result
+
+    async def _ask(self, url: str, app: App | None, before: Registered, seconds: float) -> SyncResult:
+        """``app`` is the one that is registered at the URL."""
         body = canonical({"url": url})
         headers = {"Content-Type": "application/json", SERVER_KIND: server_kind(self._ctx.dev)}
-        if not keys:
-            return await self._put(url, headers, body, seconds)
-        ring = Keyring(keys)
-        wanted = normalise_url(url)
-        apps = [app for app in await self._apps() if not app.archived and normalise_url(app.url) == wanted]
-        order = ring.order(apps[0].id, apps[0].signed_by) if apps else ring.keys
-        results = []
-        for key in order:
+        ring = Keyring(self._ctx.signing_keys)
+        refused: SyncResult | None = None
+        for key in ring.order(app.id, app.signed_by) if app is not None else ring.keys:
             signature = sign(body, key, self._ctx.clock() // 1000)
-            result = await self._put(url, {**headers, "X-Inngest-Signature": signature}, body, seconds)
+            signed = {**headers, "X-Inngest-Signature": signature}
+            result = await self._put(url, signed, body, before, seconds)
             if result.code != "unauthorized":
                 return result
-            results.append(result)
-        return results[0]
+            refused = refused or result
+        return refused or await self._put(url, headers, body, before, seconds)
 
-    async def _put(self, url: str, headers: dict[str, str], body: bytes, seconds: float) -> SyncResult:
-        before = await self._ctx.engine.registry()
+    async def _put(
+        self, url: str, headers: dict[str, str], body: bytes, before: Registered, seconds: float
+    ) -> SyncResult:
         try:
             # Where a signature goes along, to no other origin.
             redirects = Redirects.SAME_ORIGIN if self._ctx.signing_keys else Redirects.ANY
