@@ -172,18 +172,13 @@ class RestV1:
 
         One that is removed has its runs still.
         """
-        registry = self._ctx.registry
-        for slug in (f"{app}-{function}", function):
-            fn = registry.by_slug(slug)
-            if fn is not None and app in {fn.app, fn.app_id}:
-                return fn
-        for fn in registry.functions.values():
-            if app in {fn.app, fn.app_id} and function in {
-                fn.slug,
-                fn.id,
-                fn.slug.removeprefix(f"{fn.app}-"),
-            }:
-                return fn
+        found = [
+            (fn.archived, fn.slug != f"{fn.app}-{function}", fn.id, fn)
+            for fn in self._ctx.registry.functions.values()
+            if app in {fn.app, fn.app_id} and {fn.slug, fn.id} & {function, f"{fn.app}-{function}"}
+        ]
+        if found:
+            return min(found)[-1]
         raise ApiError(404, "function not found")
 
     async def list_cancellations(self, request: web.Request) -> web.Response:
