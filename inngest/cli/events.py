@@ -9,9 +9,9 @@ from typing import Any
 
 import click
 
-from inngest.cli.lists import CURSOR, JSON, LIMIT, tell_more, time_option
+from inngest.cli.lists import CURSOR, JSON, LIMIT, show_list, time_option
 from inngest.cli.server import Refused, Server, event_server_options, server_options
-from inngest.cli.table import moment, plain, short, show_json, table
+from inngest.cli.table import moment, plain, short, show_json
 from inngest.core.timing.durations import parse_date
 
 _COLUMNS = ("EVENT", "NAME", "RECEIVED", "RUNS", "DATA")
@@ -182,13 +182,7 @@ def list_events(
         following = page["pageInfo"]["endCursor"] if page["pageInfo"]["hasNextPage"] else None
         if not following or len(found) >= limit:
             break
-    if as_json:
-        show_json(found)
-    elif found:
-        click.echo(table(_COLUMNS, [_row(event) for event in found]))
-    else:
-        click.echo("There are no such events.")
-    tell_more(following)
+    show_list("events", _COLUMNS, found, _row, cursor=following, as_json=as_json)
 
 
 def _event(node: dict[str, Any]) -> dict[str, Any]:

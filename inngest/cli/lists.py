@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import click
 
+from inngest.cli.table import show_json, table
 from inngest.core.timing.durations import InvalidDuration, parse_date, parse_duration
 from inngest.core.timing.times import rfc3339
 
@@ -36,7 +38,21 @@ def _time(_: click.Context, __: click.Parameter, text: str) -> str:
     return rfc3339(at)
 
 
-def tell_more(cursor: str | None) -> None:
-    """On standard error, so that programs read nothing but the list."""
+def show_list(
+    what: str,
+    columns: Sequence[str],
+    found: Sequence[dict[str, Any]],
+    row: Callable[[dict[str, Any]], Sequence[object]],
+    *,
+    cursor: str | None,
+    as_json: bool,
+) -> None:
+    """What was found; and, on standard error so that programs read nothing but the list, where more is."""
+    if as_json:
+        show_json(found)
+    elif found:
+        click.echo(table(columns, [row(each) for each in found]))
+    else:
+        click.echo(f"There are no such {what}.")
     if cursor:
         click.echo(f"There may be more: --cursor {cursor}", err=True)

@@ -8,11 +8,11 @@ from urllib.parse import quote, urlencode
 
 import click
 
-from inngest.cli.lists import CURSOR, JSON, LIMIT, tell_more, time_option
+from inngest.cli.lists import CURSOR, JSON, LIMIT, show_list, time_option
 from inngest.cli.run_report import report
 from inngest.cli.run_story import story
 from inngest.cli.server import Refused, Server, server_options
-from inngest.cli.table import duration, moment, plain, show_json, table
+from inngest.cli.table import duration, moment, plain, show_json
 from inngest.core.timing.durations import parse_date
 
 _COLUMNS = ("RUN", "STATUS", "APP", "FUNCTION", "QUEUED", "TOOK", "ERROR")
@@ -85,13 +85,7 @@ def list_runs(
         ("time_field", f"{by}_at"),
     ]
     found, following = _pages(server, given, limit, cursor)
-    if as_json:
-        show_json(found)
-    elif found:
-        click.echo(table(_COLUMNS, [_row(run) for run in found]))
-    else:
-        click.echo("There are no such runs.")
-    tell_more(following)
+    show_list("runs", _COLUMNS, found, _row, cursor=following, as_json=as_json)
 
 
 def _pages(

@@ -151,25 +151,39 @@ _CONFIG = click.option(
 )
 
 
+def _options(api: str, variable: str, kind: str) -> Callable[[Callable[..., T]], Callable[..., T]]:
+    """``--url`` of one of the APIs, and where its key comes from."""
+    options = [
+        click.option(
+            "--url",
+            envvar=[variable, "INNGEST_BASE_URL"],
+            default=_LOCAL,
+            show_default=f"{variable}, INNGEST_BASE_URL, {_LOCAL}",
+            callback=_checked,
+            help=f"Of the server's {api} API.",
+        ),
+        click.option(
+            f"--{kind}-key",
+            default="",
+            show_default=f"INNGEST_{kind.upper()}_KEY",
+            help=f"{'An event' if kind == 'event' else 'A signing'} key of the server; better in a file.",
+        ),
+        click.option(f"--{kind}-key-file", type=_FILE, help="A file that has it."),
+        _CONFIG,
+    ]
+
+    def add(command: Callable[..., T]) -> Callable[..., T]:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
 def server_options(command: Callable[P, T]) -> Callable[..., T]:
     """Adds ``--url`` and where the signing key comes from; the command gets a ``server``."""
 
-    @click.option(
-        "--url",
-        envvar=["INNGEST_API_BASE_URL", "INNGEST_BASE_URL"],
-        default=_LOCAL,
-        show_default=f"INNGEST_API_BASE_URL, INNGEST_BASE_URL, {_LOCAL}",
-        callback=_checked,
-        help="Of the server's core API.",
-    )
-    @click.option(
-        "--signing-key",
-        default="",
-        show_default="INNGEST_SIGNING_KEY",
-        help="A signing key of the server; better in a file.",
-    )
-    @click.option("--signing-key-file", type=_FILE, help="A file that has it.")
-    @_CONFIG
+    @_options("core", "INNGEST_API_BASE_URL", "signing")
     @functools.wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
         key = _key(kwargs, "signing_key", "INNGEST_SIGNING_KEY", lambda loaded: loaded.config.keys.signing)
@@ -183,22 +197,7 @@ def server_options(command: Callable[P, T]) -> Callable[..., T]:
 def event_server_options(command: Callable[P, T]) -> Callable[..., T]:
     """The same of the event API; the command gets a ``server`` and the ``path_of_key``."""
 
-    @click.option(
-        "--url",
-        envvar=["INNGEST_EVENT_API_BASE_URL", "INNGEST_BASE_URL"],
-        default=_LOCAL,
-        show_default=f"INNGEST_EVENT_API_BASE_URL, INNGEST_BASE_URL, {_LOCAL}",
-        callback=_checked,
-        help="Of the server's event API.",
-    )
-    @click.option(
-        "--event-key",
-        default="",
-        show_default="INNGEST_EVENT_KEY",
-        help="An event key of the server; better in a file.",
-    )
-    @click.option("--event-key-file", type=_FILE, help="A file that has it.")
-    @_CONFIG
+    @_options("event", "INNGEST_EVENT_API_BASE_URL", "event")
     @functools.wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
         key = _key(kwargs, "event_key", "INNGEST_EVENT_KEY", lambda loaded: loaded.config.keys.event)
